@@ -73,7 +73,9 @@ pub struct Geometry {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The request reaches past the end of the device, or is not a multiple of the logical sector.
-    #[error("{operation} of {len_bytes} bytes at byte {offset_bytes}: outside the device or not aligned to its sectors")]
+    #[error(
+        "{operation} of {len_bytes} bytes at byte {offset_bytes}: outside the device or not aligned to its sectors"
+    )]
     OutOfRange {
         /// What was asked for.
         operation: Operation,

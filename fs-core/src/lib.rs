@@ -1,1 +1,16 @@
-//! fs-core.
+//! The filesystem of one node: bytes on disk, locks held, transactions, operations.
+//!
+//! Laws
+//! * No sockets, no FUSE, no clock of its own, no threads: a host supplies devices, locks and time.
+//! * Nothing that a disk contains may panic, loop or allocate without bound; every broken rule has a name
+//!   ([`error::CorruptKind`]).
+//! * An operation stages all that it changes, then reserves journal space for exactly that, then applies it in one
+//!   step that cannot fail. An error on the way leaves nothing behind.
+//! * A block is changed only under the glock that covers it, and its in-place write follows its commit to the journal.
+
+pub mod addr;
+pub mod attr;
+pub mod env;
+pub mod error;
+pub mod format;
+pub mod fs;
