@@ -3,6 +3,8 @@
 use block::device::DeviceError;
 
 use crate::addr::BlockAddr;
+use crate::format::meta::BlockKind;
+use crate::format::rgrp::BlockState;
 
 /// Why an operation failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -110,4 +112,284 @@ pub enum CorruptKind {
         /// What stands there.
         found: u32,
     },
+    /// The block is metadata of another type.
+    #[error("expected a {wanted}, found a {found}")]
+    WrongKind {
+        /// What was expected.
+        wanted: BlockKind,
+        /// What stands there.
+        found: BlockKind,
+    },
+    /// The checksum that lunfs keeps in the block does not fit its content.
+    #[error("block checksum is {found:#010x}, should be {wanted:#010x}")]
+    BadChecksum {
+        /// What stands there.
+        found: u32,
+        /// What the content asks for.
+        wanted: u32,
+    },
+    /// The block is too short for the structure in it.
+    #[error("the block is too short for its structure")]
+    ShortBlock,
+    /// The filesystem format is not known.
+    #[error("filesystem format {found} is not supported (1801 and 1802 are)")]
+    FsFormat {
+        /// What stands there.
+        found: u32,
+    },
+    /// The multihost format is not known.
+    #[error("multihost format {found} is not supported (1900 is)")]
+    MultihostFormat {
+        /// What stands there.
+        found: u32,
+    },
+    /// The block size is not possible, or its two fields disagree.
+    #[error("impossible block size {found}")]
+    BlockSize {
+        /// What stands there.
+        found: u32,
+    },
+    /// A pointer to an inode is zero.
+    #[error("the superblock points to no master or root directory")]
+    NullInode,
+    /// A pointer leads outside the volume, or onto the superblock.
+    #[error("pointer to block {target}, which is outside the volume's data")]
+    PointerRange {
+        /// Where it leads.
+        target: BlockAddr,
+    },
+    /// Pointers lead in a circle, or a structure is deeper than the format allows.
+    #[error("pointers lead in a circle")]
+    PointerCircle,
+    /// An rindex entry contradicts itself.
+    #[error("impossible geometry of the resource group at block {rgrp} in the resource index")]
+    RindexGeometry {
+        /// The group's address, as the entry has it.
+        rgrp: u64,
+    },
+    /// Entries of the rindex are not in order, or overlap, or leave the device.
+    #[error("the resource index is not in order at the resource group at block {rgrp}")]
+    RindexOrder {
+        /// The group that breaks the order.
+        rgrp: BlockAddr,
+    },
+    /// The resource index has no entries, or half a one.
+    #[error("the resource index has {size} bytes, which is not a number of entries")]
+    RindexSize {
+        /// Size of the file.
+        size: u64,
+    },
+    /// A resource group's own checksum is wrong.
+    #[error("resource group checksum is {found:#010x}, should be {wanted:#010x}")]
+    RgrpCrc {
+        /// What stands there.
+        found: u32,
+        /// What the content asks for.
+        wanted: u32,
+    },
+    /// A resource group counts more blocks than it has.
+    #[error("the resource group counts {free} free blocks and {dinodes} dinodes, but has {data} blocks")]
+    RgrpCounts {
+        /// Free blocks.
+        free: u32,
+        /// Dinodes.
+        dinodes: u32,
+        /// Blocks of the group.
+        data: u32,
+    },
+    /// A resource group's count of free blocks differs from its bitmap.
+    #[error("the resource group counts {counted} free blocks, its bitmap {found}")]
+    RgrpFreeCount {
+        /// What the header says.
+        counted: u32,
+        /// What the bitmap says.
+        found: u32,
+    },
+    /// A block changes to a state that cannot follow the one it has.
+    #[error("block {block} is {from:?} in the bitmap and was to become {to:?}")]
+    BitmapTransition {
+        /// Which block.
+        block: BlockAddr,
+        /// Its state.
+        from: BlockState,
+        /// The state it was to get.
+        to: BlockState,
+    },
+    /// A dinode says that it stands elsewhere.
+    #[error("the dinode says that it stands at block {found}")]
+    DinodeAddress {
+        /// What it says.
+        found: u64,
+    },
+    /// A dinode's mode has no valid file type.
+    #[error("the dinode has mode {mode:#o}, which is no file type")]
+    DinodeMode {
+        /// Its mode.
+        mode: u32,
+    },
+    /// A pointer tree is higher than the format allows, or there must be none.
+    #[error("the dinode has height {height}, which is not possible for it")]
+    DinodeHeight {
+        /// Its height.
+        height: u16,
+    },
+    /// A size beyond what files can have.
+    #[error("the dinode has size {size}")]
+    DinodeSize {
+        /// Its size.
+        size: u64,
+    },
+    /// More content than fits into the dinode, but no pointer tree.
+    #[error("the dinode holds its content itself, but says that it is {size} bytes long")]
+    StuffedSize {
+        /// Its size.
+        size: u64,
+    },
+    /// A symbolic link must be in its dinode.
+    #[error("the symbolic link has {size} bytes and height {height}")]
+    SymlinkShape {
+        /// Its size.
+        size: u64,
+        /// Its height.
+        height: u16,
+    },
+    /// The count of an inode's blocks cannot be right.
+    #[error("the dinode counts {blocks} blocks, which cannot be right")]
+    DinodeBlocks {
+        /// What it counts.
+        blocks: u64,
+    },
+    /// The count of an inode's names cannot be right.
+    #[error("the dinode counts {nlink} names, which cannot be right")]
+    DinodeLinks {
+        /// What it counts.
+        nlink: u32,
+    },
+    /// A hash table has an impossible depth.
+    #[error("the directory's hash table has depth {depth}")]
+    DirectoryDepth {
+        /// Its depth.
+        depth: u16,
+    },
+    /// A hash table's size does not fit its depth.
+    #[error("the directory has size {size}, which does not fit a hash table of depth {depth}")]
+    DirectorySize {
+        /// The directory's size.
+        size: u64,
+        /// Its depth.
+        depth: u16,
+    },
+    /// The count of a directory's entries cannot be right.
+    #[error("the directory counts {entries} entries, which cannot be right")]
+    DirectoryEntries {
+        /// What it counts.
+        entries: u32,
+    },
+    /// A hash table has a hole.
+    #[error("slot {slot} of the directory's hash table is empty")]
+    HashTableHole {
+        /// Which slot.
+        slot: u32,
+    },
+    /// A leaf is deeper than its table.
+    #[error("the directory leaf has depth {depth}, which its table does not have")]
+    LeafDepth {
+        /// The leaf's depth.
+        depth: u16,
+    },
+    /// The count of a leaf's entries cannot be right.
+    #[error("the directory leaf counts {entries} entries, which cannot be right")]
+    LeafEntries {
+        /// What it counts.
+        entries: u16,
+    },
+    /// Directory entries do not chain to the end of their area.
+    #[error("the directory entry at byte {offset} does not chain to the next")]
+    DirentChain {
+        /// Offset in the area of entries.
+        offset: usize,
+    },
+    /// A free entry stands where none may.
+    #[error("free directory entry at byte {offset}, which only the first may be")]
+    DirentFreeInMiddle {
+        /// Offset in the area of entries.
+        offset: usize,
+    },
+    /// A name has no bytes, too many, or ones that names cannot have.
+    #[error("impossible name in the directory entry at byte {offset}")]
+    DirentName {
+        /// Offset in the area of entries.
+        offset: usize,
+    },
+    /// An entry's hash is not that of its name.
+    #[error("wrong hash in the directory entry at byte {offset}")]
+    DirentHash {
+        /// Offset in the area of entries.
+        offset: usize,
+    },
+    /// An entry's type is none.
+    #[error("directory entry at byte {offset} has type {kind}")]
+    DirentKind {
+        /// Offset in the area of entries.
+        offset: usize,
+        /// What stands there.
+        kind: u16,
+    },
+    /// An entry and the inode it names disagree.
+    #[error("the directory entry and the inode it names disagree on number or type")]
+    DirentTarget,
+    /// Records of extended attributes do not chain to the end of their block.
+    #[error("extended attribute record at byte {offset} does not chain to the next")]
+    XattrChain {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// A system file is missing.
+    #[error("system file {name} is missing")]
+    SystemFileMissing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A system file has an impossible size or shape.
+    #[error("system file {name} has an impossible size or shape")]
+    SystemFileShape {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A journal is too small, too large, or has a hole.
+    #[error("journal {jid} has an impossible size or a hole")]
+    JournalShape {
+        /// Number of the journal.
+        jid: u32,
+    },
+    /// A journal has no valid log header at all.
+    #[error("journal {jid} has no valid log header")]
+    JournalNoHead {
+        /// Number of the journal.
+        jid: u32,
+    },
+    /// Descriptors of a journal do not chain from its tail to its head.
+    #[error("the log of journal {jid} is broken at its block {position}")]
+    JournalChain {
+        /// Number of the journal.
+        jid: u32,
+        /// Where, counted in the journal.
+        position: u32,
+    },
+    /// A journal holds an image of a block that must not be replayed there.
+    #[error("journal {jid} holds an image for block {target}, which no image may go to")]
+    JournalTarget {
+        /// Number of the journal.
+        jid: u32,
+        /// Where the image was to go.
+        target: BlockAddr,
+    },
+}
+
+impl CorruptKind {
+    /// The error that reports this rule as broken by block `addr`.
+    #[must_use]
+    pub const fn at(self, addr: BlockAddr) -> FsError {
+        FsError::Corrupt { addr, kind: self }
+    }
 }
