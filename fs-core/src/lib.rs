@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod attr;
+pub mod blocks;
 pub mod env;
 pub mod error;
 pub mod format;
