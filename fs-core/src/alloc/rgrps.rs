@@ -1,0 +1,431 @@
+//! The resource groups of a volume: finding blocks, promising them to transactions, writing the bitmaps.
+//!
+//! Life of a block that is allocated: promised (out of `avail`, nothing changed on disk or in the bitmap), then either
+//! applied with its transaction or given back. Of one that is freed: applied with its transaction, out of reach until
+//! that is durable, then available.
+//!
+//! The node holds a group's glock exclusively; its own operations share it and meet only in the short lock of the group.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::avail;
+use super::group::Loaded;
+use crate::addr::{BlockAddr, InodeNo};
+use crate::cache::Cache;
+use crate::disk::Disk;
+use crate::error::{CorruptKind, FsError};
+use crate::format::block_size::BlockSize;
+use crate::format::meta::BlockKind;
+use crate::format::rgrp::{BlockState, RgrpHeader, RgrpPlace};
+
+/// Neighbouring blocks of one group that change to one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BitRun {
+    /// Number of the group.
+    pub group: usize,
+    /// First block, as an index in the group.
+    pub index: u32,
+    /// How many.
+    pub len: u32,
+    /// What they become.
+    pub to: BlockState,
+}
+
+/// Blocks promised to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// First block.
+    pub addr: BlockAddr,
+    /// Number of the group.
+    pub group: usize,
+    /// Index of the first block in the group.
+    pub index: u32,
+    /// How many blocks.
+    pub len: u32,
+    /// Generation, for a dinode.
+    pub generation: u64,
+}
+
+struct Group {
+    place: RgrpPlace,
+    state: Mutex<Option<Loaded>>,
+    loading: tokio::sync::Mutex<()>,
+    /// Blocks that are available, or `UNKNOWN`. A hint for choosing a group.
+    available: AtomicU32,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+/// All resource groups of a volume.
+pub struct Rgrps {
+    disk: Arc<Disk>,
+    cache: Arc<Cache>,
+    groups: Vec<Group>,
+    loaded: AtomicUsize,
+    loaded_max: usize,
+    /// Where the search for a group to unload goes on.
+    hand: AtomicUsize,
+}
+
+impl Rgrps {
+    /// The groups at `places`, which are sorted and do not overlap. Their bitmaps use at most about `memory_bytes`.
+    #[must_use]
+    pub fn new(disk: Arc<Disk>, cache: Arc<Cache>, places: Vec<RgrpPlace>, memory_bytes: u64) -> Self {
+        let largest = places.iter().map(|place| u64::from(place.data / 4 + place.data / 8)).max().unwrap_or(1);
+        let loaded_max = usize::try_from(memory_bytes / largest.max(1)).unwrap_or(usize::MAX).max(4);
+        let groups = places
+            .into_iter()
+            .map(|place| Group {
+                place,
+                state: Mutex::new(None),
+                loading: tokio::sync::Mutex::new(()),
+                available: AtomicU32::new(UNKNOWN),
+            })
+            .collect();
+        Self { disk, cache, groups, loaded: AtomicUsize::new(0), loaded_max, hand: AtomicUsize::new(0) }
+    }
+
+    fn block_size(&self) -> BlockSize {
+        self.disk.block_size()
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// There is none. A mounted volume has at least one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Where group `number` stands.
+    #[must_use]
+    pub fn place(&self, number: usize) -> Option<&RgrpPlace> {
+        self.groups.get(number).map(|group| &group.place)
+    }
+
+    /// Blocks that the bitmaps describe, over all groups.
+    #[must_use]
+    pub fn blocks_total(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.place.data)).sum()
+    }
+
+    /// The group that describes `addr`, and its index there.
+    ///
+    /// # Errors
+    /// `PointerRange` when none does.
+    pub fn locate(&self, addr: BlockAddr) -> Result<(usize, u32), FsError> {
+        let number = self.groups.partition_point(|group| group.place.addr <= addr).checked_sub(1);
+        number
+            .and_then(|number| Some((number, self.groups.get(number)?.place.index_of(addr)?)))
+            .ok_or(CorruptKind::PointerRange { target: addr }.at(addr))
+    }
+
+    /// The group of `addr`, or the first one.
+    #[must_use]
+    pub fn near(&self, addr: BlockAddr) -> usize {
+        self.groups.partition_point(|group| group.place.addr <= addr).saturating_sub(1)
+    }
+
+    fn state<'a>(&self, group: &'a Group) -> Option<MappedMutexGuard<'a, Loaded>> {
+        MutexGuard::try_map(group.state.lock(), Option::as_mut).ok()
+    }
+
+    /// Reads all header blocks of a group: the header and the bitmap.
+    async fn read_blocks(&self, place: &RgrpPlace) -> Result<Vec<Arc<[u8]>>, FsError> {
+        let length = place.length as usize;
+        self.disk.health.check()?;
+        let cached: Option<Vec<_>> = (0..u64::from(place.length))
+            .map(|block| self.cache.get(BlockAddr(place.addr.0 + block)))
+            .collect();
+        if let Some(blocks) = cached {
+            return Ok(blocks);
+        }
+        self.disk.check_pointer(place.addr)?;
+        let buf = self.disk.read(place.addr, length).await?;
+        let mut blocks = Vec::with_capacity(length);
+        for (block, addr) in buf.chunks(self.block_size().bytes()).zip(place.addr.0..) {
+            let kind = if blocks.is_empty() { BlockKind::RGRP } else { BlockKind::RGRP_BITMAP };
+            self.disk.check_meta(BlockAddr(addr), block, kind)?;
+            blocks.push(self.cache.keep(BlockAddr(addr), Arc::from(block)));
+        }
+        Ok(blocks)
+    }
+
+    /// Brings a group into memory and counts one more user of it, so that it stays.
+    async fn enter(&self, number: usize) -> Result<&Group, FsError> {
+        let group = self.groups.get(number).ok_or(FsError::Invalid("no such resource group"))?;
+        if let Some(mut loaded) = self.state(group) {
+            loaded.users += 1;
+            loaded.recent = true;
+            return Ok(group);
+        }
+        let _turn = group.loading.lock().await;
+        if let Some(mut loaded) = self.state(group) {
+            loaded.users += 1;
+            return Ok(group);
+        }
+        let blocks = self.read_blocks(&group.place).await?;
+        let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
+        let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
+        let (available, _) = avail::scan(&group.place, &slices, self.block_size());
+        if available.count() != header.free {
+            let kind = CorruptKind::RgrpFreeCount { counted: header.free, found: available.count() };
+            return Err(kind.at(group.place.addr));
+        }
+        for (block, addr) in blocks.into_iter().zip(group.place.addr.0..) {
+            self.cache.replace(BlockAddr(addr), block, true);
+        }
+        group.available.store(available.count(), Ordering::Relaxed);
+        let mut loaded = Loaded::new(header, available);
+        loaded.users = 1;
+        *group.state.lock() = Some(loaded);
+        if self.loaded.fetch_add(1, Ordering::Relaxed) + 1 > self.loaded_max {
+            self.unload_one();
+        }
+        Ok(group)
+    }
+
+    /// Unloads a group that nobody uses, if there is one among the next few.
+    fn unload_one(&self) {
+        for _ in 0..self.groups.len().min(self.loaded_max * 2) {
+            let number = self.hand.fetch_add(1, Ordering::Relaxed) % self.groups.len();
+            let Some(group) = self.groups.get(number) else { return };
+            let mut state = group.state.lock();
+            match state.as_mut() {
+                Some(loaded) if loaded.users == 0 && !loaded.recent => {
+                    *state = None;
+                    for addr in group.place.addr.0..group.place.data0.0 {
+                        self.cache.unpin(BlockAddr(addr));
+                    }
+                    self.loaded.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
+                Some(loaded) => loaded.recent = false,
+                None => {}
+            }
+        }
+    }
+
+    fn exit(&self, number: usize) {
+        if let Some(group) = self.groups.get(number)
+            && let Some(mut loaded) = self.state(group)
+        {
+            loaded.users = loaded.users.saturating_sub(1);
+            group.available.store(loaded.avail.count(), Ordering::Relaxed);
+        }
+    }
+
+    /// Promises up to `want` blocks in a row to `owner`, near `goal`: the first of what is found there, in the groups
+    /// after it, and in all others. With `dinode`, the promise has a generation number.
+    ///
+    /// # Errors
+    /// `NoSpace` when no group has a block; errors of reading a group.
+    pub async fn promise(
+        &self,
+        goal: BlockAddr,
+        want: u32,
+        owner: InodeNo,
+        purpose: Purpose,
+    ) -> Result<Promise, FsError> {
+        let first = self.near(goal);
+        for windows in [true, false] {
+            for step in 0..self.groups.len() {
+                let number = (first + step) % self.groups.len();
+                let Some(candidate) = self.groups.get(number) else { break };
+                if candidate.available.load(Ordering::Relaxed) == 0 {
+                    continue;
+                }
+                let group = self.enter(number).await?;
+                let goal_index = group.place.index_of(goal).unwrap_or(0);
+                let found = self.state(group).and_then(|mut loaded| {
+                    let (index, len) = loaded.find(goal_index, want.max(1), owner, windows)?;
+                    loaded.take(index, len, owner, purpose == Purpose::Data);
+                    let generation = if purpose == Purpose::Dinode { loaded.next_generation() } else { 0 };
+                    Some(Promise { addr: group.place.block_at(index), group: number, index, len, generation })
+                });
+                match found {
+                    Some(promise) => return Ok(promise),
+                    None => self.exit(number),
+                }
+            }
+        }
+        Err(FsError::NoSpace)
+    }
+
+    /// Gives a promise back that was not used.
+    pub fn withdraw_promise(&self, promise: &Promise) {
+        if let Some(group) = self.groups.get(promise.group)
+            && let Some(mut loaded) = self.state(group)
+        {
+            for index in promise.index..promise.index + promise.len {
+                loaded.avail.insert(index);
+            }
+        }
+        self.exit(promise.group);
+    }
+
+    /// Checks that the block is in the state `expected`, and keeps its group in memory until the change is applied, or
+    /// taken back by [`Rgrps::leave`].
+    ///
+    /// # Errors
+    /// `PointerRange`, `BitmapTransition`; errors of reading the group.
+    pub async fn prepare(&self, addr: BlockAddr, expected: BlockState, to: BlockState) -> Result<BitRun, FsError> {
+        let (number, index) = self.locate(addr)?;
+        let group = self.enter(number).await?;
+        let from = self.bits(&group.place, index);
+        if from != Some(expected) {
+            self.exit(number);
+            let from = from.unwrap_or(BlockState::Free);
+            return Err(CorruptKind::BitmapTransition { block: addr, from, to }.at(group.place.addr));
+        }
+        Ok(BitRun { group: number, index, len: 1, to })
+    }
+
+    /// One user less of the group of a change that was not applied.
+    pub fn leave(&self, run: &BitRun) {
+        self.exit(run.group);
+    }
+
+    fn bits(&self, place: &RgrpPlace, index: u32) -> Option<BlockState> {
+        let position = place.bit_position(index, self.block_size());
+        let block = self.cache.get(BlockAddr(place.addr.0 + u64::from(position.header_block)))?;
+        Some(BlockState::from_bits(block.get(position.byte)? >> position.shift))
+    }
+
+    /// State of a block in the bitmap.
+    ///
+    /// # Errors
+    /// `PointerRange`; errors of reading the group.
+    pub async fn state_of(&self, addr: BlockAddr) -> Result<BlockState, FsError> {
+        let (number, index) = self.locate(addr)?;
+        let group = self.enter(number).await?;
+        let state = self.bits(&group.place, index).unwrap_or(BlockState::Free);
+        self.exit(number);
+        Ok(state)
+    }
+
+    /// The header blocks that `runs` change.
+    #[must_use]
+    pub fn blocks_of(&self, runs: &[BitRun]) -> BTreeSet<BlockAddr> {
+        let mut blocks = BTreeSet::new();
+        for run in runs {
+            let Some(group) = self.groups.get(run.group) else { continue };
+            let first = group.place.bit_position(run.index, self.block_size()).header_block;
+            let last = group.place.bit_position(run.index + run.len.max(1) - 1, self.block_size()).header_block;
+            blocks.insert(group.place.addr);
+            blocks.extend((first..=last).map(|block| BlockAddr(group.place.addr.0 + u64::from(block))));
+        }
+        blocks
+    }
+
+    /// Writes `runs` into the bitmaps and headers in the cache. Each run gives up its use of the group, except those
+    /// that free blocks: they keep it until [`Rgrps::release`].
+    ///
+    /// # Errors
+    /// `BitmapTransition` if a block is not in a state from which it may change so: a bug or a damaged volume.
+    pub fn apply(&self, runs: &[BitRun]) -> Result<(), FsError> {
+        for run in runs {
+            let Some(group) = self.groups.get(run.group) else { continue };
+            let Some(mut loaded) = self.state(group) else { continue };
+            let mut header = loaded.header;
+            for index in run.index..run.index + run.len {
+                let position = group.place.bit_position(index, self.block_size());
+                let addr = BlockAddr(group.place.addr.0 + u64::from(position.header_block));
+                let mut from = BlockState::Free;
+                self.cache.change(addr, false, |block| {
+                    if let Some(byte) = block.get_mut(position.byte) {
+                        from = BlockState::from_bits(*byte >> position.shift);
+                        *byte = (*byte & !(3 << position.shift)) | ((run.to as u8) << position.shift);
+                    }
+                });
+                if !from.may_become(run.to) {
+                    let block = group.place.block_at(index);
+                    return Err(CorruptKind::BitmapTransition { block, from, to: run.to }.at(group.place.addr));
+                }
+                let (from_dinode, to_dinode) = (is_dinode(from), is_dinode(run.to));
+                header.free = header.free.wrapping_add(u32::from(run.to == BlockState::Free));
+                header.free = header.free.wrapping_sub(u32::from(from == BlockState::Free));
+                header.dinodes = header.dinodes.wrapping_add(u32::from(to_dinode)).wrapping_sub(u32::from(from_dinode));
+            }
+            header.igeneration = loaded.generation_next;
+            if run.to == BlockState::Free {
+                header.flags &= !crate::format::rgrp::FLAG_TRIMMED;
+            } else {
+                loaded.users = loaded.users.saturating_sub(1);
+            }
+            loaded.header = header;
+            group.available.store(loaded.avail.count(), Ordering::Relaxed);
+            self.cache.change(group.place.addr, false, |block| header.write_to(block));
+        }
+        Ok(())
+    }
+
+    /// The transaction that freed these blocks is durable: they can be handed out again.
+    pub fn release(&self, runs: &[BitRun]) {
+        for run in runs {
+            if let Some(group) = self.groups.get(run.group)
+                && let Some(mut loaded) = self.state(group)
+            {
+                for index in run.index..run.index + run.len {
+                    loaded.avail.insert(index);
+                }
+            }
+            self.exit(run.group);
+        }
+    }
+
+    /// Reads every group from the disk: the sums of their counters, and all dinodes that wait to be freed. Bitmaps do
+    /// not stay in memory.
+    ///
+    /// # Errors
+    /// Errors of reading a group.
+    pub async fn survey(&self) -> Result<Survey, FsError> {
+        let mut survey = Survey::default();
+        for group in &self.groups {
+            let blocks = self.read_blocks(&group.place).await?;
+            let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
+            let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
+            let (_, unlinked) = avail::scan(&group.place, &slices, self.block_size());
+            survey.free += u64::from(header.free);
+            survey.dinodes += u64::from(header.dinodes);
+            survey.unlinked.extend(
+                unlinked.into_iter().filter_map(|index| InodeNo::new(group.place.block_at(index).0)),
+            );
+        }
+        Ok(survey)
+    }
+}
+
+const fn is_dinode(state: BlockState) -> bool {
+    matches!(state, BlockState::Unlinked | BlockState::Dinode)
+}
+
+/// What a block is allocated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new inode.
+    Dinode,
+    /// Indirect blocks, leaves, hash tables.
+    Metadata,
+    /// File data: the blocks behind are kept for the file's next writes.
+    Data,
+}
+
+/// What all resource groups say together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Free blocks.
+    pub free: u64,
+    /// Dinodes, unlinked ones included.
+    pub dinodes: u64,
+    /// Dinodes without names.
+    pub unlinked: Vec<InodeNo>,
+}
