@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use block::device::{BlockDevice, DeviceError, Durability, IoBuf};
+use block::device::{DeviceError, Durability, IoBuf};
 use block::{OpenError, OpenOptions, open};
 use common::{Loop, Scratch, assert_holds, block_on, work_at_random};
 

@@ -15,7 +15,7 @@ use std::thread::Thread;
 use block::device::{BlockDevice, Durability, IoBuf};
 
 /// Waits for a future on this thread: the devices need no runtime.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -34,16 +34,16 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A directory that goes away with the test.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// A directory on a disk.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")))
     }
 
     /// A directory in `parent`.
-    pub fn within(parent: &Path) -> Self {
+    pub(crate) fn within(parent: &Path) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("block-{}-{number}", std::process::id()));
@@ -52,12 +52,12 @@ impl Scratch {
     }
 
     /// A name in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// A file in it with a hole of `size_bytes`.
-    pub fn image(&self, name: &str, size_bytes: u64) -> PathBuf {
+    pub(crate) fn image(&self, name: &str, size_bytes: u64) -> PathBuf {
         let path = self.path(name);
         std::fs::File::create(&path).unwrap().set_len(size_bytes).unwrap();
         path
@@ -71,7 +71,7 @@ impl Drop for Scratch {
 }
 
 /// Runs a program that has to succeed, and gives what it printed.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {out}{err}");
@@ -79,10 +79,10 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// A loop device over an image. `None` where this machine gives none to the user.
-pub struct Loop(String);
+pub(crate) struct Loop(String);
 
 impl Loop {
-    pub fn over(image: &Path, options: &[&str]) -> Option<Self> {
+    pub(crate) fn over(image: &Path, options: &[&str]) -> Option<Self> {
         let mut arguments = vec!["--find", "--show"];
         arguments.extend(options);
         arguments.push(image.to_str().unwrap());
@@ -94,7 +94,7 @@ impl Loop {
         Some(Self(String::from_utf8(output.stdout).unwrap().trim().to_owned()))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         Path::new(&self.0)
     }
 }
@@ -106,32 +106,32 @@ impl Drop for Loop {
 }
 
 /// Numbers that look random and are the same in every run with the same seed.
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
     }
 
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 }
 
 /// Writes, reads, flushes and discards at random, and compares every byte that is read with `model`. Discarded ranges
 /// are written anew, because their content is undefined until then.
-pub fn work_at_random(device: &dyn BlockDevice, model: &mut [u8], steps: u32, longest_bytes: u64, seed: u64) {
+pub(crate) fn work_at_random(device: &dyn BlockDevice, model: &mut [u8], steps: u32, longest_bytes: u64, seed: u64) {
     let mut numbers = Numbers::new(seed);
     let sector = u64::from(device.geometry().logical_sector_bytes);
     let size = model.len() as u64;
@@ -165,7 +165,7 @@ pub fn work_at_random(device: &dyn BlockDevice, model: &mut [u8], steps: u32, lo
 }
 
 /// Compares the whole of a device with `model`.
-pub fn assert_holds(device: &dyn BlockDevice, model: &[u8]) {
+pub(crate) fn assert_holds(device: &dyn BlockDevice, model: &[u8]) {
     let piece = 1 << 20;
     for (index, expected) in model.chunks(piece).enumerate() {
         let buf = block_on(device.read((index * piece) as u64, IoBuf::zeroed(expected.len()))).unwrap();
