@@ -185,7 +185,10 @@ impl Geometry {
     pub fn check(&self, operation: Operation, offset_bytes: u64, len_bytes: u64) -> Result<(), DeviceError> {
         let sector = u64::from(self.logical_sector_bytes.max(1));
         let end = offset_bytes.checked_add(len_bytes);
-        if end.is_none_or(|end| end > self.size_bytes) || offset_bytes % sector != 0 || len_bytes % sector != 0 {
+        if end.is_none_or(|end| end > self.size_bytes)
+            || !offset_bytes.is_multiple_of(sector)
+            || !len_bytes.is_multiple_of(sector)
+        {
             return Err(DeviceError::OutOfRange { operation, offset_bytes, len_bytes });
         }
         if self.read_only && matches!(operation, Operation::Write | Operation::Discard) {

@@ -6,5 +6,15 @@
 //!   process's exit waits for those: "the process is gone" then proves that nothing of it is still on its way.
 //! * Two overlapping writes in flight have no order. Whoever needs one waits for the first.
 
+pub mod claim;
 pub mod device;
+pub mod faulty;
 pub mod mem;
+mod open;
+mod pool;
+pub mod raw;
+mod sys;
+mod uring;
+pub mod vhdx;
+
+pub use open::{OpenError, OpenOptions, open};

@@ -9,6 +9,8 @@ use crate::device::{BlockDevice, Durability, Geometry, IoBuf, IoFuture, Operatio
 
 /// Bytes per chunk of the sparse store.
 const CHUNK_BYTES: u64 = 4096;
+/// The same as a length in memory.
+const CHUNK_LEN: usize = 4096;
 
 /// A disk in memory. Chunks that were never written read as zeroes and take no memory, so it can be very large.
 #[derive(Clone)]
@@ -34,7 +36,7 @@ impl MemDevice {
         let chunks = self.chunks.lock();
         while !buf.is_empty() {
             let (index, within) = (offset / CHUNK_BYTES, usize::try_from(offset % CHUNK_BYTES).unwrap_or(0));
-            let take = buf.len().min(CHUNK_BYTES as usize - within);
+            let take = buf.len().min(CHUNK_LEN - within);
             let (head, rest) = buf.split_at_mut(take);
             match chunks.get(&index) {
                 Some(chunk) => head.copy_from_slice(&chunk[within..within + take]),
@@ -49,9 +51,9 @@ impl MemDevice {
         let mut chunks = self.chunks.lock();
         while !data.is_empty() {
             let (index, within) = (offset / CHUNK_BYTES, usize::try_from(offset % CHUNK_BYTES).unwrap_or(0));
-            let take = data.len().min(CHUNK_BYTES as usize - within);
+            let take = data.len().min(CHUNK_LEN - within);
             let (head, rest) = data.split_at(take);
-            let chunk = chunks.entry(index).or_insert_with(|| vec![0; CHUNK_BYTES as usize].into_boxed_slice());
+            let chunk = chunks.entry(index).or_insert_with(|| vec![0; CHUNK_LEN].into_boxed_slice());
             chunk[within..within + take].copy_from_slice(head);
             data = rest;
             offset += take as u64;

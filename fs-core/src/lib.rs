@@ -15,3 +15,4 @@ pub mod env;
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod journal;

@@ -1,0 +1,74 @@
+//! What is done with each request: decode, call one operation of the filesystem, encode.
+//!
+//! One file per group of requests. Nothing here knows how requests arrive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fs_core::addr::InodeNo;
+use fs_core::attr::Attr;
+use fs_core::error::FsError;
+use fs_core::fs::Fs;
+
+use crate::kernel::{Attributes, Entry, Errno, NodeId};
+
+mod attrs;
+mod data;
+mod dirs;
+mod entries;
+mod statfs;
+
+pub use statfs::StatfsAnswer;
+
+/// How long the kernel may believe names and attributes while no other node can change them: for ever. The kernel
+/// itself forgets what its own requests change.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// All handlers of one mounted volume.
+pub struct Handlers {
+    fs: Arc<Fs>,
+    withdrawal_told: AtomicBool,
+}
+
+impl Handlers {
+    /// Handlers for `fs`.
+    #[must_use]
+    pub fn new(fs: Arc<Fs>) -> Self {
+        Self { fs, withdrawal_told: AtomicBool::new(false) }
+    }
+
+    fn inode(&self, node: NodeId) -> Result<InodeNo, Errno> {
+        if node == NodeId::ROOT { Ok(self.fs.root()) } else { InodeNo::new(node.0).ok_or(Errno::STALE) }
+    }
+
+    fn entry(&self, attr: Attr) -> Entry {
+        let node = if attr.ino == self.fs.root() { NodeId::ROOT } else { NodeId(attr.ino.get()) };
+        Entry { node, attr, valid: FOREVER }
+    }
+
+    fn attributes(attr: Attr) -> Attributes {
+        Attributes { attr, valid: FOREVER }
+    }
+
+    /// Chooses the errno, and says once and clearly when the volume is lost.
+    fn refused(&self, error: &FsError) -> Errno {
+        let errno = Errno(error.errno());
+        if errno == Errno::IO && !self.withdrawal_told.load(Ordering::Relaxed) {
+            self.tell_withdrawal();
+        }
+        tracing::trace!(%error, "refused");
+        errno
+    }
+
+    /// Logs the withdrawal, if there is one that has not been told yet.
+    pub fn tell_withdrawal(&self) {
+        let Some(cause) = self.fs.withdrawn() else { return };
+        if !self.withdrawal_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "withdrawn from the volume, every access fails with an I/O error from now on: {cause}. \
+                 Unmount it, look after the device, and mount it again"
+            );
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The transport that speaks through fuser 0.18: callbacks in, reply objects out.
+//!
+//! Every callback copies what the request borrows, starts one handler, and sends its result.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fs_core::attr::SetAttr;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use tokio::runtime::Handle;
+
+use super::drive::Driver;
+use super::{Attributes, Entry, Errno, Found, Opened, TransportOptions, convert};
+use crate::handlers::Handlers;
+
+/// Handles of files mean nothing here: an inode's number says all.
+const NO_HANDLE: FileHandle = FileHandle(0);
+
+/// What is asked of the kernel, where it offers it. Left out on purpose:
+/// the writeback cache (the kernel would own sizes and times), opens without a request (O_TRUNC and the last close get
+/// lost), locks (on one node the kernel's own are right and can be interrupted), ACLs, and extended setxattr requests
+/// (fuser accepts the flag and then misreads every one of them).
+const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
+    .union(InitFlags::FUSE_ATOMIC_O_TRUNC)
+    .union(InitFlags::FUSE_BIG_WRITES)
+    .union(InitFlags::FUSE_PARALLEL_DIROPS)
+    .union(InitFlags::FUSE_DO_READDIRPLUS)
+    .union(InitFlags::FUSE_READDIRPLUS_AUTO)
+    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
+    .union(InitFlags::FUSE_CACHE_SYMLINKS)
+    .union(InitFlags::FUSE_MAX_PAGES)
+    .union(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
+    .union(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP)
+    .union(InitFlags::FUSE_EXPLICIT_INVAL_DATA);
+
+pub(super) struct FuserTransport {
+    handlers: Arc<Handlers>,
+    driver: Driver,
+    options: TransportOptions,
+}
+
+impl FuserTransport {
+    pub(super) fn new(handlers: Arc<Handlers>, runtime: Handle, options: TransportOptions) -> Self {
+        Self { handlers, driver: Driver::new(runtime), options }
+    }
+
+    /// Starts what `start` makes of the handlers.
+    fn drive<F: Future<Output = ()> + Send + 'static>(&self, start: impl FnOnce(Arc<Handlers>) -> F) {
+        self.driver.drive(start(Arc::clone(&self.handlers)));
+    }
+}
+
+fn send_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
+    match result {
+        Ok(entry) => {
+            reply.entry(&entry.valid, &convert::file_attr(&entry.attr, entry.node.0), Generation(entry.attr.generation))
+        }
+        Err(errno) => reply.error(errno.into()),
+    }
+}
+
+fn send_attributes(reply: ReplyAttr, result: Result<Attributes, Errno>) {
+    match result {
+        Ok(Attributes { attr, valid }) => reply.attr(&valid, &convert::file_attr(&attr, attr.ino.get())),
+        Err(errno) => reply.error(errno.into()),
+    }
+}
+
+fn send_nothing(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno.into()),
+    }
+}
+
+fn open_flags(opened: Opened) -> FopenFlags {
+    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+}
+
+impl Filesystem for FuserTransport {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let offered = config.capabilities();
+        if let Err(missing) = config.add_capabilities(WANTED & offered) {
+            tracing::debug!(?missing, "capabilities that the kernel offered and then did not");
+        }
+        if let Err(nearest) = config.set_max_write(self.options.write_max_bytes) {
+            tracing::debug!(nearest, "the largest write was not accepted");
+        }
+        if let Err(nearest) = config.set_max_background(self.options.background_max) {
+            tracing::debug!(nearest, "the number of background requests was not accepted");
+        }
+        tracing::debug!(abi = ?config.kernel_abi(), missing = ?(WANTED - offered), "connected to the kernel");
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move {
+            match handlers.lookup(parent.into(), &name).await {
+                Ok(Found::Entry(entry)) => send_entry(reply, Ok(entry)),
+                // Inode 0 says that the name does not exist, and for how long the kernel may believe it.
+                Ok(Found::Nothing { valid }) => reply.entry(&valid, &convert::no_attr(), Generation(0)),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        self.handlers.forget(ino.into(), count);
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.drive(|handlers| async move { send_attributes(reply, handlers.getattr(ino.into()).await) });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let caller = convert::caller(request);
+        let change = SetAttr {
+            permissions: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size_bytes: size,
+            atime: atime.map(convert::new_time),
+            mtime: mtime.map(convert::new_time),
+        };
+        self.drive(
+            |handlers| async move { send_attributes(reply, handlers.setattr(ino.into(), &change, caller).await) },
+        );
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.drive(|handlers| async move {
+            match handlers.readlink(ino.into()).await {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        let rdev = convert::device_parts(rdev);
+        self.drive(|handlers| async move {
+            send_entry(reply, handlers.mknod(parent.into(), &name, mode, rdev, caller).await);
+        });
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        self.drive(|handlers| async move {
+            send_entry(reply, handlers.mkdir(parent.into(), &name, mode, caller).await);
+        });
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move { send_nothing(reply, handlers.unlink(parent.into(), &name).await) });
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move { send_nothing(reply, handlers.rmdir(parent.into(), &name).await) });
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        let target = target.as_os_str().as_bytes().to_vec();
+        self.drive(|handlers| async move {
+            send_entry(reply, handlers.symlink(parent.into(), &name, &target, caller).await);
+        });
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match convert::rename_mode(flags) {
+            Ok(mode) => mode,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        self.drive(|handlers| async move {
+            let (source, target) = ((parent.into(), &*name), (new_parent.into(), &*new_name));
+            send_nothing(reply, handlers.rename(source, target, mode).await);
+        });
+    }
+
+    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move { send_entry(reply, handlers.link(ino.into(), parent.into(), &name).await) });
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (flags, caller) = (convert::open_flags(flags.0), convert::caller(request));
+        self.drive(|handlers| async move {
+            match handlers.open(ino.into(), flags, caller).await {
+                Ok(opened) => reply.opened(NO_HANDLE, open_flags(opened)),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        let (exclusive, flags) = (convert::is_exclusive(flags), convert::open_flags(flags));
+        self.drive(|handlers| async move {
+            match handlers.create(parent.into(), &name, mode, exclusive, flags, caller).await {
+                Ok((entry, opened)) => reply.created(
+                    &entry.valid,
+                    &convert::file_attr(&entry.attr, entry.node.0),
+                    Generation(entry.attr.generation),
+                    NO_HANDLE,
+                    open_flags(opened),
+                ),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.drive(|handlers| async move {
+            match handlers.read(ino.into(), offset, size).await {
+                Ok(data) => reply.data(&data),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let (data, caller) = (data.to_vec(), convert::caller(request));
+        let flags = convert::write_flags(flags, write_flags);
+        self.drive(|handlers| async move {
+            match handlers.write(ino.into(), offset, data, flags, caller).await {
+                Ok(written) => reply.written(written),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    /// Nothing is kept back until a file is closed, so the kernel need not announce it.
+    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        self.drive(|handlers| async move { send_nothing(reply, handlers.fsync(ino.into()).await) });
+    }
+
+    /// An open directory has no state here; the kernel keeps its entries until it changes the directory itself.
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, after: u64, mut reply: ReplyDirectory) {
+        self.drive(|handlers| async move {
+            let listed = handlers
+                .readdir(ino.into(), after, &mut |entry| {
+                    let (ino, kind) = (INodeNo(entry.ino.get()), convert::file_type(entry.kind));
+                    !reply.add(ino, entry.cookie, kind, OsStr::from_bytes(&entry.name))
+                })
+                .await;
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        after: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.drive(|handlers| async move {
+            let listed = handlers
+                .readdirplus(ino.into(), after, &mut |name, entry| {
+                    let attr = convert::file_attr(&entry.attr, entry.attr.ino.get());
+                    let generation = Generation(entry.attr.generation);
+                    let text = OsStr::from_bytes(&name.name);
+                    !reply.add(attr.ino, name.cookie, text, &entry.valid, &attr, generation)
+                })
+                .await;
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn releasedir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        self.drive(|handlers| async move { send_nothing(reply, handlers.fsync(ino.into()).await) });
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.drive(|handlers| async move {
+            match handlers.statfs().await {
+                Ok(statfs) => reply.statfs(
+                    statfs.blocks_total,
+                    statfs.blocks_free,
+                    statfs.blocks_available,
+                    statfs.inodes_total,
+                    statfs.inodes_free,
+                    statfs.block_size_bytes,
+                    statfs.name_max_bytes,
+                    statfs.block_size_bytes,
+                ),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let target = match convert::seek_target(whence) {
+            Ok(target) => target,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        self.drive(|handlers| async move {
+            match handlers.seek(ino.into(), offset, target).await {
+                Ok(found) => reply.offset(found),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::OPNOTSUPP.into());
+    }
+
+    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::OPNOTSUPP.into());
+    }
+
+    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::OPNOTSUPP.into());
+    }
+
+    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::OPNOTSUPP.into());
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::OPNOTSUPP.into());
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::NOTTY.into());
+    }
+
+    // What follows is left to the kernel, which does it by itself after the first refusal.
+
+    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn getlk(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _kind: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn setlk(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _kind: i32,
+        _pid: u32,
+        _sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn bmap(&self, _request: &Request, _ino: INodeNo, _block_size: u32, _index: u64, reply: ReplyBmap) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::NOSYS.into());
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _source: INodeNo,
+        _source_handle: FileHandle,
+        _source_offset: u64,
+        _target: INodeNo,
+        _target_handle: FileHandle,
+        _target_offset: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::NOSYS.into());
+    }
+}

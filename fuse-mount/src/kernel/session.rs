@@ -1,0 +1,46 @@
+//! A connection to the kernel, from the first message to the last.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::TransportOptions;
+use super::fuser_transport::FuserTransport;
+use crate::handlers::Handlers;
+
+/// A connection whose opening messages have been exchanged: the mount can be used as soon as [`Session::run`] runs.
+pub struct Session {
+    inner: fuser::Session<FuserTransport>,
+}
+
+impl Session {
+    /// Takes over `fuse`, a descriptor of /dev/fuse that a mount is attached to, and agrees with the kernel on what both
+    /// can do.
+    ///
+    /// # Errors
+    /// What reading from or writing to the kernel reports.
+    pub fn open(
+        fuse: OwnedFd,
+        handlers: Arc<Handlers>,
+        runtime: Handle,
+        options: TransportOptions,
+    ) -> io::Result<Self> {
+        let transport = FuserTransport::new(handlers, runtime, options);
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(options.threads.max(1));
+        config.clone_fd = true;
+        // Who may do what is checked by the kernel (default_permissions), not by fuser.
+        let inner = fuser::Session::from_fd(transport, fuse, fuser::SessionACL::All, config)?;
+        Ok(Self { inner })
+    }
+
+    /// Serves requests until the mount is gone. Operations that were handed over may still be running afterwards.
+    ///
+    /// # Errors
+    /// What reading from the kernel reports, other than the end of the mount.
+    pub fn run(self) -> io::Result<()> {
+        self.inner.run()
+    }
+}
