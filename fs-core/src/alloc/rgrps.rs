@@ -21,6 +21,8 @@ use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
 use crate::format::meta::BlockKind;
 use crate::format::rgrp::{BlockState, RgrpHeader, RgrpPlace};
+use crate::glock::service::Name;
+use crate::glock::{GlockGuard, Glocks};
 
 /// Neighbouring blocks of one group that change to one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,7 @@ const UNKNOWN: u32 = u32::MAX;
 pub struct Rgrps {
     disk: Arc<Disk>,
     cache: Arc<Cache>,
+    glocks: Arc<Glocks>,
     groups: Vec<Group>,
     loaded: AtomicUsize,
     loaded_max: usize,
@@ -74,7 +77,13 @@ pub struct Rgrps {
 impl Rgrps {
     /// The groups at `places`, which are sorted and do not overlap. Their bitmaps use at most about `memory_bytes`.
     #[must_use]
-    pub fn new(disk: Arc<Disk>, cache: Arc<Cache>, places: Vec<RgrpPlace>, memory_bytes: u64) -> Self {
+    pub fn new(
+        disk: Arc<Disk>,
+        cache: Arc<Cache>,
+        glocks: Arc<Glocks>,
+        places: Vec<RgrpPlace>,
+        memory_bytes: u64,
+    ) -> Self {
         let largest = places.iter().map(|place| u64::from(place.data / 4 + place.data / 8)).max().unwrap_or(1);
         let loaded_max = usize::try_from(memory_bytes / largest.max(1)).unwrap_or(usize::MAX).max(4);
         let groups = places
@@ -86,7 +95,7 @@ impl Rgrps {
                 available: AtomicU32::new(UNKNOWN),
             })
             .collect();
-        Self { disk, cache, groups, loaded: AtomicUsize::new(0), loaded_max, hand: AtomicUsize::new(0) }
+        Self { disk, cache, glocks, groups, loaded: AtomicUsize::new(0), loaded_max, hand: AtomicUsize::new(0) }
     }
 
     fn block_size(&self) -> BlockSize {
@@ -159,18 +168,19 @@ impl Rgrps {
         Ok(blocks)
     }
 
-    /// Brings a group into memory and counts one more user of it, so that it stays.
-    async fn enter(&self, number: usize) -> Result<&Group, FsError> {
+    /// Locks a group for this node, brings it into memory and counts one more user of it, so that it stays.
+    async fn enter(&self, number: usize) -> Result<(&Group, GlockGuard<'_>), FsError> {
         let group = self.groups.get(number).ok_or(FsError::Invalid("no such resource group"))?;
+        let guard = self.glocks.lock_for_node(Name::rgrp(group.place.addr.0)).await?;
         if let Some(mut loaded) = self.state(group) {
             loaded.users += 1;
             loaded.recent = true;
-            return Ok(group);
+            return Ok((group, guard));
         }
         let _turn = group.loading.lock().await;
         if let Some(mut loaded) = self.state(group) {
             loaded.users += 1;
-            return Ok(group);
+            return Ok((group, guard));
         }
         let blocks = self.read_blocks(&group.place).await?;
         let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
@@ -190,7 +200,7 @@ impl Rgrps {
         if self.loaded.fetch_add(1, Ordering::Relaxed) + 1 > self.loaded_max {
             self.unload_one();
         }
-        Ok(group)
+        Ok((group, guard))
     }
 
     /// Unloads a group that nobody uses, if there is one among the next few.
@@ -234,7 +244,7 @@ impl Rgrps {
         want: u32,
         owner: InodeNo,
         purpose: Purpose,
-    ) -> Result<Promise, FsError> {
+    ) -> Result<(Promise, GlockGuard<'_>), FsError> {
         let first = self.near(goal);
         for windows in [true, false] {
             for step in 0..self.groups.len() {
@@ -243,7 +253,7 @@ impl Rgrps {
                 if candidate.available.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
-                let group = self.enter(number).await?;
+                let (group, guard) = self.enter(number).await?;
                 let goal_index = group.place.index_of(goal).unwrap_or(0);
                 let found = self.state(group).and_then(|mut loaded| {
                     let (index, len) = loaded.find(goal_index, want.max(1), owner, windows)?;
@@ -252,7 +262,7 @@ impl Rgrps {
                     Some(Promise { addr: group.place.block_at(index), group: number, index, len, generation })
                 });
                 match found {
-                    Some(promise) => return Ok(promise),
+                    Some(promise) => return Ok((promise, guard)),
                     None => self.exit(number),
                 }
             }
@@ -277,16 +287,21 @@ impl Rgrps {
     ///
     /// # Errors
     /// `PointerRange`, `BitmapTransition`; errors of reading the group.
-    pub async fn prepare(&self, addr: BlockAddr, expected: BlockState, to: BlockState) -> Result<BitRun, FsError> {
+    pub async fn prepare(
+        &self,
+        addr: BlockAddr,
+        expected: BlockState,
+        to: BlockState,
+    ) -> Result<(BitRun, GlockGuard<'_>), FsError> {
         let (number, index) = self.locate(addr)?;
-        let group = self.enter(number).await?;
+        let (group, guard) = self.enter(number).await?;
         let from = self.bits(&group.place, index);
         if from != Some(expected) {
             self.exit(number);
             let from = from.unwrap_or(BlockState::Free);
             return Err(CorruptKind::BitmapTransition { block: addr, from, to }.at(group.place.addr));
         }
-        Ok(BitRun { group: number, index, len: 1, to })
+        Ok((BitRun { group: number, index, len: 1, to }, guard))
     }
 
     /// One user less of the group of a change that was not applied.
@@ -306,7 +321,7 @@ impl Rgrps {
     /// `PointerRange`; errors of reading the group.
     pub async fn state_of(&self, addr: BlockAddr) -> Result<BlockState, FsError> {
         let (number, index) = self.locate(addr)?;
-        let group = self.enter(number).await?;
+        let (group, _guard) = self.enter(number).await?;
         let state = self.bits(&group.place, index).unwrap_or(BlockState::Free);
         self.exit(number);
         Ok(state)

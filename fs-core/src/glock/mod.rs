@@ -106,6 +106,19 @@ impl Glocks {
     /// # Errors
     /// What the lock service says.
     pub async fn lock(&self, name: Name, mode: Mode) -> Result<GlockGuard<'_>, FsError> {
+        self.lock_as(name, mode, mode).await
+    }
+
+    /// The node holds the glock exclusively; its own operations share it, and exclude each other by finer means.
+    ///
+    /// # Errors
+    /// What the lock service says.
+    pub async fn lock_for_node(&self, name: Name) -> Result<GlockGuard<'_>, FsError> {
+        self.lock_as(name, Mode::Shared, Mode::Exclusive).await
+    }
+
+    /// `mode` among the operations of this node, `grant` among nodes.
+    async fn lock_as(&self, name: Name, mode: Mode, grant: Mode) -> Result<GlockGuard<'_>, FsError> {
         let glock = self.take(name);
         let wait = {
             let mut state = glock.state.lock();
@@ -123,9 +136,9 @@ impl Glocks {
             Some(wait) => Waiter { glocks: self, glock, mode, done: false, wait }.admitted().await,
         };
         let granted = guard.glock.state.lock().granted;
-        if !granted.covers(mode) {
-            self.service.acquire(name, mode).await?;
-            guard.glock.state.lock().granted = mode;
+        if !granted.covers(grant) {
+            self.service.acquire(name, grant).await?;
+            guard.glock.state.lock().granted = grant;
         }
         Ok(guard)
     }

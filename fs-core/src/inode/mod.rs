@@ -1,0 +1,7 @@
+//! Inodes: the tree of pointers, reading and writing content, giving it up again.
+
+pub mod content;
+pub mod delete;
+pub mod map;
+pub mod refs;
+pub mod truncate;

@@ -1,0 +1,75 @@
+//! Which inodes somebody outside holds on to, and which of them have no names any more.
+
+use std::collections::{HashMap, VecDeque};
+
+use parking_lot::Mutex;
+
+use crate::addr::InodeNo;
+
+/// References to inodes. An inode without names is freed when the last of them is given back.
+#[derive(Debug, Default)]
+pub struct Refs {
+    inner: Mutex<Inner>,
+    /// Rung when an inode can be freed.
+    pub wake: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: HashMap<InodeNo, Held>,
+    orphans: VecDeque<InodeNo>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    count: u64,
+    unlinked: bool,
+}
+
+impl Refs {
+    /// One more reference to `ino`.
+    pub fn take(&self, ino: InodeNo) {
+        self.inner.lock().held.entry(ino).or_default().count += 1;
+    }
+
+    /// Gives `count` references back.
+    pub fn put(&self, ino: InodeNo, count: u64) {
+        let mut inner = self.inner.lock();
+        let Some(held) = inner.held.get_mut(&ino) else { return };
+        held.count = held.count.saturating_sub(count);
+        if held.count > 0 {
+            return;
+        }
+        let unlinked = held.unlinked;
+        inner.held.remove(&ino);
+        if unlinked {
+            inner.orphans.push_back(ino);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The inode has no names any more: it is to be freed when nobody holds it.
+    pub fn unlinked(&self, ino: InodeNo) {
+        let mut inner = self.inner.lock();
+        if let Some(held) = inner.held.get_mut(&ino) {
+            held.unlinked = true;
+        } else {
+            inner.orphans.push_back(ino);
+            self.wake.notify_one();
+        }
+    }
+
+    /// An inode that can be freed now.
+    pub fn next_orphan(&self) -> Option<InodeNo> {
+        self.inner.lock().orphans.pop_front()
+    }
+
+    /// Nobody will ask for these inodes any more: those without names become free to be deleted.
+    pub fn drop_all(&self) {
+        let mut inner = self.inner.lock();
+        let mut unlinked: Vec<InodeNo> =
+            inner.held.drain().filter(|(_, held)| held.unlinked).map(|(ino, _)| ino).collect();
+        unlinked.sort_unstable();
+        inner.orphans.extend(unlinked);
+    }
+}

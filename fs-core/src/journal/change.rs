@@ -1,0 +1,98 @@
+//! What a transaction changes, and what the running transaction has gathered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::owner::Owner;
+use crate::addr::{BlockAddr, InodeNo};
+use crate::alloc::rgrps::BitRun;
+use crate::blocks::BlockImage;
+use crate::format::log::StatfsDelta;
+
+/// Where the content of a logged block belongs in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogClass {
+    /// Has a metadata header.
+    Metadata,
+    /// Is file data without a header.
+    Jdata,
+}
+
+/// One block as a transaction leaves it.
+#[derive(Debug, Clone)]
+pub struct ChangedBlock {
+    /// Its content.
+    pub image: BlockImage,
+    /// The lock that covers it.
+    pub owner: Owner,
+    /// How it is logged.
+    pub class: LogClass,
+}
+
+/// File data that goes straight to its place, not through the log.
+#[derive(Debug, Clone)]
+pub struct DataBlock {
+    /// Whose.
+    pub ino: InodeNo,
+    /// Where.
+    pub addr: BlockAddr,
+    /// Its content.
+    pub image: BlockImage,
+    /// The block was allocated by this very transaction: until the data is on disk, the pointer to it must not be, or
+    /// a crash would show what stood there before.
+    pub ordered: bool,
+}
+
+/// All that one operation changes. Applied as a whole.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Logged blocks.
+    pub blocks: BTreeMap<BlockAddr, ChangedBlock>,
+    /// Bits of the resource groups.
+    pub bits: Vec<BitRun>,
+    /// Freed blocks whose older images in the log must not be replayed any more.
+    pub revokes: Vec<BlockAddr>,
+    /// Freed blocks of file data.
+    pub freed_data: Vec<(InodeNo, BlockAddr)>,
+    /// New file data.
+    pub data: Vec<DataBlock>,
+    /// Change of the volume's counters.
+    pub delta: StatfsDelta,
+    /// Inodes whose fsync has to wait for this.
+    pub inodes: Vec<InodeNo>,
+}
+
+impl Change {
+    /// Nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.bits.is_empty() && self.revokes.is_empty() && self.data.is_empty()
+    }
+}
+
+/// The transaction that operations join, until a flush seals it.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// Rises by one with each transaction.
+    pub(super) number: u64,
+    /// Blocks that changed; their content is in the cache.
+    pub(super) blocks: BTreeMap<BlockAddr, (Owner, LogClass)>,
+    pub(super) jdata_count: usize,
+    pub(super) revokes: BTreeSet<BlockAddr>,
+    /// Blocks that become available when this transaction is durable.
+    pub(super) freed: Vec<BitRun>,
+    /// Data that has to be on disk before this transaction is.
+    pub(super) ordered: Vec<(InodeNo, BlockAddr)>,
+    pub(super) inodes: BTreeSet<InodeNo>,
+    /// The counters have changed: the node's statfs_change file goes with it.
+    pub(super) counted: bool,
+}
+
+impl Running {
+    pub(super) fn next(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.revokes.is_empty() && self.freed.is_empty() && !self.counted
+    }
+}

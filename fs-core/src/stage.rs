@@ -1,0 +1,327 @@
+//! A transaction while an operation works on it.
+//!
+//! Everything that the operation changes is kept here, seen by nobody else. Reading, allocating and changing may fail
+//! or wait at any point; dropping the stage then undoes all of it, promises of blocks included. [`Stage::commit`]
+//! reserves journal space for exactly what was staged, and applies it in one step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::addr::{BlockAddr, InodeNo};
+use crate::alloc::rgrps::{BitRun, Promise, Purpose};
+use crate::attr::Timestamp;
+use crate::blocks::{BlockImage, Blocks, Edit};
+use crate::error::{CorruptKind, FsError};
+use crate::format::block_size::BlockSize;
+use crate::format::log::StatfsDelta;
+use crate::format::meta::{self, BlockKind};
+use crate::format::rgrp::BlockState;
+use crate::glock::GlockGuard;
+use crate::journal::change::{Change, ChangedBlock, DataBlock, LogClass};
+use crate::journal::owner::{Owner, OwnerKind};
+use crate::volume::Volume;
+
+/// A transaction under construction.
+pub struct Stage<'v> {
+    volume: &'v Volume,
+    now: Timestamp,
+    /// The inode whose lock covers what is changed next.
+    owner: InodeNo,
+    blocks: BTreeMap<BlockAddr, ChangedBlock>,
+    promises: Vec<Promise>,
+    /// States that promised blocks get, and changes of blocks that are in use.
+    bits: Vec<BitRun>,
+    freed: BTreeSet<BlockAddr>,
+    revokes: Vec<BlockAddr>,
+    freed_data: Vec<(InodeNo, BlockAddr)>,
+    data: BTreeMap<BlockAddr, DataBlock>,
+    inodes: Vec<InodeNo>,
+    /// Change of the volume's counters.
+    delta: StatfsDelta,
+    /// Resource groups whose bitmaps change.
+    rgrp_locks: Vec<GlockGuard<'v>>,
+}
+
+impl<'v> Stage<'v> {
+    /// Nothing changed yet; `owner` is the inode whose lock covers the first changes.
+    #[must_use]
+    pub fn new(volume: &'v Volume, owner: InodeNo) -> Self {
+        Self {
+            volume,
+            now: volume.env.now(),
+            owner,
+            blocks: BTreeMap::new(),
+            promises: Vec::new(),
+            bits: Vec::new(),
+            freed: BTreeSet::new(),
+            revokes: Vec::new(),
+            freed_data: Vec::new(),
+            data: BTreeMap::new(),
+            inodes: vec![owner],
+            delta: StatfsDelta::default(),
+            rgrp_locks: Vec::new(),
+        }
+    }
+
+    /// What is changed from here on is covered by the lock of `owner`.
+    pub fn set_owner(&mut self, owner: InodeNo) {
+        self.owner = owner;
+        self.inodes.push(owner);
+    }
+
+    /// The volume.
+    #[must_use]
+    pub const fn volume(&self) -> &'v Volume {
+        self.volume
+    }
+
+    /// The time of this transaction.
+    #[must_use]
+    pub const fn time(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Adds to the counters that this node keeps apart from the statfs file: `delta` goes into them with this
+    /// transaction.
+    pub const fn add_counts(&mut self, delta: StatfsDelta) {
+        self.delta.total += delta.total;
+        self.delta.free += delta.free;
+        self.delta.dinodes += delta.dinodes;
+    }
+
+    /// How many blocks are staged for the log.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.len() + self.volume.rgrps.blocks_of(&self.bits).len()
+    }
+
+    /// Nothing is staged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.bits.is_empty() && self.data.is_empty()
+    }
+
+    /// Keeps the lock of a resource group until the end.
+    fn keep_lock(&mut self, guard: GlockGuard<'v>) {
+        if !self.rgrp_locks.iter().any(|held| held.name() == guard.name()) {
+            self.rgrp_locks.push(guard);
+        }
+    }
+
+    /// Takes up to `want` blocks in a row, near `goal`.
+    async fn take(&mut self, goal: BlockAddr, want: u32, owner: InodeNo, purpose: Purpose) -> Result<Promise, FsError> {
+        let (promise, guard) = self.volume.rgrps.promise(goal, want, owner, purpose).await?;
+        self.keep_lock(guard);
+        self.promises.push(promise);
+        let to = if purpose == Purpose::Dinode { BlockState::Dinode } else { BlockState::Used };
+        self.bits.push(BitRun { group: promise.group, index: promise.index, len: promise.len, to });
+        self.delta.free -= i64::from(promise.len);
+        self.delta.dinodes += i64::from(purpose == Purpose::Dinode);
+        Ok(promise)
+    }
+
+    /// Allocates up to `want` blocks in a row for file data of `owner`. Returns the first and how many.
+    ///
+    /// # Errors
+    /// `NoSpace`; errors of reading bitmaps.
+    pub async fn allocate_data(
+        &mut self,
+        owner: InodeNo,
+        goal: BlockAddr,
+        want: u32,
+    ) -> Result<(BlockAddr, u32), FsError> {
+        let promise = self.take(goal, want, owner, Purpose::Data).await?;
+        Ok((promise.addr, promise.len))
+    }
+
+    /// Allocates the block of a new inode. Returns the inode and its generation, which is its formal number as well.
+    ///
+    /// # Errors
+    /// `NoSpace`; errors of reading bitmaps.
+    pub async fn allocate_inode(&mut self, goal: BlockAddr) -> Result<(InodeNo, u64), FsError> {
+        let promise = self.take(goal, 1, self.owner, Purpose::Dinode).await?;
+        let ino = InodeNo::new(promise.addr.0).ok_or(FsError::Invalid("block 0 is no inode"))?;
+        Ok((ino, promise.generation))
+    }
+
+    /// Puts the block of an inode from state `from` to `to`.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is in another state.
+    pub async fn set_inode_state(&mut self, ino: InodeNo, from: BlockState, to: BlockState) -> Result<(), FsError> {
+        let (run, guard) = self.volume.rgrps.prepare(ino.addr(), from, to).await?;
+        self.keep_lock(guard);
+        self.bits.push(run);
+        if to == BlockState::Free {
+            self.blocks.remove(&ino.addr());
+            self.revokes.push(ino.addr());
+            self.delta.free += 1;
+            self.delta.dinodes -= 1;
+        }
+        Ok(())
+    }
+
+    async fn free(&mut self, addr: BlockAddr) -> Result<(), FsError> {
+        let (run, guard) = self.volume.rgrps.prepare(addr, BlockState::Used, BlockState::Free).await?;
+        self.keep_lock(guard);
+        if !self.freed.insert(addr) {
+            self.volume.rgrps.leave(&run);
+            let kind =
+                CorruptKind::BitmapTransition { block: addr, from: BlockState::Free, to: BlockState::Free };
+            return Err(kind.at(self.owner.addr()));
+        }
+        // Neighbours make one run.
+        match self.bits.last_mut() {
+            Some(last)
+                if last.group == run.group && last.to == BlockState::Free && last.index + last.len == run.index =>
+            {
+                last.len += 1;
+                // One use of the group per run.
+                self.volume.rgrps.leave(&run);
+            }
+            _ => self.bits.push(run),
+        }
+        self.delta.free += 1;
+        Ok(())
+    }
+
+    /// Frees a block of file data of the owner.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not in use.
+    pub async fn free_data(&mut self, addr: BlockAddr) -> Result<(), FsError> {
+        self.free(addr).await?;
+        self.data.remove(&addr);
+        self.freed_data.push((self.owner, addr));
+        Ok(())
+    }
+
+    /// The block of journaled file data at `addr`, to be changed.
+    ///
+    /// # Errors
+    /// Errors of reading it.
+    pub async fn edit_jdata(&mut self, addr: BlockAddr) -> Result<&mut [u8], FsError> {
+        if !self.blocks.contains_key(&addr) {
+            let image = self.volume.cache.data(addr).await?;
+            self.put(addr, image, LogClass::Jdata);
+        }
+        Ok(self.staged(addr))
+    }
+
+    /// A new block of journaled file data.
+    pub fn create_jdata(&mut self, addr: BlockAddr, image: BlockImage) {
+        self.put(addr, image, LogClass::Jdata);
+    }
+
+    /// New content of a block of file data. `fresh`: it was allocated in this transaction.
+    pub fn put_data(&mut self, addr: BlockAddr, image: BlockImage, fresh: bool) {
+        self.data.insert(addr, DataBlock { ino: self.owner, addr, image, ordered: fresh });
+    }
+
+    fn put(&mut self, addr: BlockAddr, image: BlockImage, class: LogClass) {
+        let owner = Owner::new(OwnerKind::INODE, self.owner.addr());
+        self.blocks.insert(addr, ChangedBlock { image, owner, class });
+    }
+
+    fn staged(&mut self, addr: BlockAddr) -> &mut [u8] {
+        match self.blocks.get_mut(&addr) {
+            Some(block) => Arc::make_mut(&mut block.image),
+            None => &mut [],
+        }
+    }
+
+    /// Reserves journal space and applies everything. Returns the number of the transaction.
+    ///
+    /// # Errors
+    /// Before anything has changed: device errors while room is made, `Withdrawn`.
+    pub async fn commit(mut self) -> Result<u64, FsError> {
+        let change = Change {
+            blocks: std::mem::take(&mut self.blocks),
+            bits: self.bits.clone(),
+            revokes: std::mem::take(&mut self.revokes),
+            freed_data: std::mem::take(&mut self.freed_data),
+            data: std::mem::take(&mut self.data).into_values().collect(),
+            delta: self.delta,
+            inodes: std::mem::take(&mut self.inodes),
+        };
+        let number = self.volume.journal.commit(change).await?;
+        // The groups are the journal's now.
+        self.promises.clear();
+        self.bits.clear();
+        Ok(number)
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        for promise in &self.promises {
+            self.volume.rgrps.withdraw_promise(promise);
+        }
+        for run in &self.bits {
+            // Promised runs gave their use of the group back just now.
+            if matches!(run.to, BlockState::Free | BlockState::Unlinked) {
+                self.volume.rgrps.leave(run);
+            }
+        }
+    }
+}
+
+impl Blocks for Stage<'_> {
+    fn block_size(&self) -> BlockSize {
+        self.volume.disk.block_size()
+    }
+
+    async fn meta(&self, addr: BlockAddr, kind: BlockKind) -> Result<BlockImage, FsError> {
+        match self.blocks.get(&addr) {
+            Some(block) => {
+                meta::check(addr, &block.image, kind)?;
+                Ok(Arc::clone(&block.image))
+            }
+            None => self.volume.cache.meta(addr, kind).await,
+        }
+    }
+
+    async fn data(&self, addr: BlockAddr) -> Result<BlockImage, FsError> {
+        if let Some(block) = self.blocks.get(&addr) {
+            return Ok(Arc::clone(&block.image));
+        }
+        if let Some(block) = self.data.get(&addr) {
+            return Ok(Arc::clone(&block.image));
+        }
+        self.volume.cache.data(addr).await
+    }
+}
+
+impl Edit for Stage<'_> {
+    async fn edit(&mut self, addr: BlockAddr, kind: BlockKind) -> Result<&mut [u8], FsError> {
+        if !self.blocks.contains_key(&addr) {
+            let image = self.volume.cache.meta(addr, kind).await?;
+            self.put(addr, image, LogClass::Metadata);
+        } else if let Some(block) = self.blocks.get(&addr) {
+            meta::check(addr, &block.image, kind)?;
+        }
+        Ok(self.staged(addr))
+    }
+
+    fn create(&mut self, addr: BlockAddr, kind: BlockKind) -> &mut [u8] {
+        let mut image: BlockImage = std::iter::repeat_n(0, self.block_size().bytes()).collect();
+        meta::start(Arc::make_mut(&mut image), kind);
+        self.put(addr, image, LogClass::Metadata);
+        self.staged(addr)
+    }
+
+    async fn allocate(&mut self, owner: InodeNo, goal: BlockAddr) -> Result<BlockAddr, FsError> {
+        Ok(self.take(goal, 1, owner, Purpose::Metadata).await?.addr)
+    }
+
+    async fn free_meta(&mut self, addr: BlockAddr) -> Result<(), FsError> {
+        self.free(addr).await?;
+        self.blocks.remove(&addr);
+        self.revokes.push(addr);
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+}
