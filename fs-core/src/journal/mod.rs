@@ -8,3 +8,6 @@ pub mod owner;
 mod read_ahead;
 pub mod recover;
 pub mod replay;
+
+#[cfg(test)]
+mod test_volume;
