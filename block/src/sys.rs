@@ -10,6 +10,8 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::ioctl::{self, Getter, Opcode, Setter, opcode};
 
+use crate::device::IoBuf;
+
 /// `BLKROGET`: is the device read-only?
 const BLKROGET: Opcode = opcode::none(0x12, 94);
 /// `BLKGETSIZE64`: size in bytes. The published number is made with the type `size_t`.
@@ -19,6 +21,11 @@ const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 
 /// Where a hole is punched to find out whether the filesystem can: beyond the end of any file.
 const PUNCH_PROBE_OFFSET_BYTES: u64 = 1 << 42;
+
+/// Zeroes that are written at a time where the filesystem cannot zero a range, in bytes.
+const ZEROES_BYTES: usize = 1 << 20;
+/// Most bytes that are zeroed in this way: a damaged file may ask for any number.
+const ZEROES_WRITTEN_MAX_BYTES: u64 = 1 << 30;
 
 /// What the kernel says about direct I/O on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,4 +176,23 @@ pub(crate) fn set_direct(fd: &OwnedFd, direct: bool) -> Result<(), Errno> {
     let mut flags = rustix::fs::fcntl_getfl(fd)?;
     flags.set(OFlags::DIRECT, direct);
     rustix::fs::fcntl_setfl(fd, flags)
+}
+
+/// Zeroes a range of a file.
+pub(crate) fn zero_range(fd: &OwnedFd, offset_bytes: u64, len_bytes: u64) -> Result<(), Errno> {
+    if len_bytes == 0 {
+        return Ok(());
+    }
+    match punch_hole(fd, offset_bytes, len_bytes) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) if len_bytes <= ZEROES_WRITTEN_MAX_BYTES => {}
+        other => return other,
+    }
+    let zeroes = IoBuf::zeroed(ZEROES_BYTES);
+    let mut done = 0;
+    while done < len_bytes {
+        let piece = usize::try_from(len_bytes - done).unwrap_or(ZEROES_BYTES).min(ZEROES_BYTES);
+        write_full(fd, &zeroes[..piece], offset_bytes.saturating_add(done))?;
+        done += piece as u64;
+    }
+    Ok(())
 }

@@ -140,7 +140,7 @@ fn reads_of_threads_that_have_ended_are_answered() {
             begin.join().unwrap()
         });
         if !futures_util::future::FusedFuture::is_terminated(&read) {
-            assert_eq!(block_on(async { read.await }).unwrap().len(), 65536);
+            assert_eq!(block_on(read).unwrap().len(), 65536);
         }
     }
 }

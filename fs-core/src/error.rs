@@ -291,6 +291,12 @@ pub enum CorruptKind {
         /// Which slot.
         slot: u32,
     },
+    /// A slot does not point to the leaf that fills the aligned range around it.
+    #[error("slot {slot} of the directory's hash table does not belong to the leaf of its range")]
+    HashTableRange {
+        /// Which slot.
+        slot: u32,
+    },
     /// A leaf is deeper than its table.
     #[error("the directory leaf has depth {depth}, which its table does not have")]
     LeafDepth {
@@ -302,6 +308,12 @@ pub enum CorruptKind {
     LeafEntries {
         /// What it counts.
         entries: u16,
+    },
+    /// A leaf has a chain, though it could be split.
+    #[error("the directory leaf of depth {depth} has a chain, which only the deepest may have")]
+    LeafChain {
+        /// The leaf's depth.
+        depth: u16,
     },
     /// Directory entries do not chain to the end of their area.
     #[error("the directory entry at byte {offset} does not chain to the next")]
@@ -324,6 +336,12 @@ pub enum CorruptKind {
     /// An entry's hash is not that of its name.
     #[error("wrong hash in the directory entry at byte {offset}")]
     DirentHash {
+        /// Offset in the area of entries.
+        offset: usize,
+    },
+    /// An entry stands in a leaf to which its hash does not lead.
+    #[error("the directory entry at byte {offset} is not in the leaf of its hash")]
+    DirentLeaf {
         /// Offset in the area of entries.
         offset: usize,
     },

@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod attr;
 pub mod blocks;
+pub mod dir;
 pub mod env;
 pub mod error;
 pub mod format;

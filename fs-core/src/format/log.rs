@@ -238,6 +238,16 @@ pub struct NewHeader {
 
 /// Fills `block` with a log header and its stamp.
 pub fn write_header(block: &mut [u8], new: &NewHeader) {
+    fill_header(block, new, true);
+}
+
+/// As [`write_header`], but without the stamp: who replays the log of another implementation must not make its blocks
+/// look like blocks of lunfs.
+pub fn write_header_unstamped(block: &mut [u8], new: &NewHeader) {
+    fill_header(block, new, false);
+}
+
+fn fill_header(block: &mut [u8], new: &NewHeader, stamped: bool) {
     block.fill(0);
     let mut meta = RawMetaHeader::new(BlockKind::LOG_HEADER);
     meta.jid = new.jid.into();
@@ -262,7 +272,9 @@ pub fn write_header(block: &mut [u8], new: &NewHeader) {
     let stamp = RawStamp { magic: STAMP_MAGIC, version: 1.into(), flags: new.stamp_flags.into() };
     // Both writes fit: a block has at least 512 bytes.
     let _ = raw.write_to_prefix(block);
-    let _ = stamp.write_to_suffix(block);
+    if stamped {
+        let _ = stamp.write_to_suffix(block);
+    }
     if let Some(head) = block.first_chunk::<HASHED_BYTES>() {
         let hash = hash_of(head);
         let crc = crc_of(block);
@@ -327,5 +339,7 @@ mod tests {
             torn[byte] ^= 1;
             assert!(parse_header(&torn, 5).is_none(), "byte {byte}");
         }
+        write_header_unstamped(&mut block, &new);
+        assert!(parse_header(&block, 5).is_some_and(|header| !header.stamped));
     }
 }
