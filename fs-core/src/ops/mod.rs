@@ -1,0 +1,9 @@
+//! What users can ask for, one file per group of operations. Each reads top to bottom: lock, look, stage, commit.
+
+pub mod attrs;
+pub mod create;
+pub mod data;
+pub mod list;
+pub mod lookup;
+pub mod rename;
+pub mod unlink;
