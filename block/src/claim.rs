@@ -106,16 +106,10 @@ impl AsFd for Claim {
 fn claim_failed(path: &Path, source: io::Error) -> ClaimError {
     let path = path.to_owned();
     match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::BUSY | Errno::TXTBSY | Errno::AGAIN | Errno::ACCESS) if is_conflict(&source) => {
-            ClaimError::InUse { path }
-        }
+        // The open of a device answers the first, that of a running program the second, the lock the third.
+        Some(Errno::BUSY | Errno::TXTBSY | Errno::AGAIN) => ClaimError::InUse { path },
         _ => ClaimError::Io { path, source },
     }
-}
-
-/// `EACCES` also means that the user may not; the lock call answers `EAGAIN`.
-fn is_conflict(source: &io::Error) -> bool {
-    source.raw_os_error() != Some(Errno::ACCESS.raw_os_error())
 }
 
 fn open(path: &Path, write: bool, exclusive: bool) -> io::Result<OwnedFd> {

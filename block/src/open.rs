@@ -161,6 +161,9 @@ impl OpenError {
 
 /// Opens a block device, an image file or a `.vhdx` file, which is recognised by its signature.
 ///
+/// The device is served by threads of this process, which a fork does not take along: a daemon forks first and opens
+/// then.
+///
 /// # Errors
 /// One variant of [`OpenError`] for each reason.
 pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {

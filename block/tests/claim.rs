@@ -5,7 +5,7 @@
 mod common;
 
 use block::claim::{Claim, ClaimError, Sharing};
-use common::{Loop, Scratch};
+use common::{Loop, Scratch, claim_when_free};
 
 fn in_use(outcome: Result<Claim, ClaimError>) -> bool {
     matches!(outcome, Err(ClaimError::InUse { .. }))
@@ -19,10 +19,10 @@ fn an_image_has_one_exclusive_user_or_many_that_share() {
     assert!(in_use(Claim::take(&path, Sharing::Exclusive)));
     assert!(in_use(Claim::take(&path, Sharing::Shared)));
     drop(first);
-    let readers = [Claim::take(&path, Sharing::Shared).unwrap(), Claim::take(&path, Sharing::Shared).unwrap()];
+    let readers = [claim_when_free(&path, Sharing::Shared), Claim::take(&path, Sharing::Shared).unwrap()];
     assert!(in_use(Claim::take(&path, Sharing::Exclusive)));
     drop(readers);
-    assert!(Claim::take(&path, Sharing::Exclusive).is_ok());
+    claim_when_free(&path, Sharing::Exclusive);
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn a_block_device_has_one_exclusive_user_or_many_that_share() {
     // The device itself is opened beside the claim.
     drop(block::open(disk.path(), block::OpenOptions::default()).unwrap());
     drop(first);
-    let first = Claim::take(disk.path(), Sharing::Shared).unwrap();
+    let first = claim_when_free(disk.path(), Sharing::Shared);
     let second = Claim::take(disk.path(), Sharing::Shared).unwrap();
     assert!(in_use(Claim::take(disk.path(), Sharing::Exclusive)));
     drop((first, second));
-    assert!(Claim::take(disk.path(), Sharing::Exclusive).is_ok());
+    claim_when_free(disk.path(), Sharing::Exclusive);
 }
 
 #[test]

@@ -26,9 +26,11 @@ fn fixture(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("LUNFS_FIXTURES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures"), PathBuf::from);
     let path = folder.join(name);
-    let fsck = Command::new("fsck.gfs2").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !path.exists() || fsck.is_err() {
-        println!("skipped: no {} or no fsck.gfs2", path.display());
+    let missing =
+        |tool: &&str| Command::new(tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err();
+    let missing: Vec<&str> = ["fsck.gfs2", "zstd"].into_iter().filter(missing).collect();
+    if !path.exists() || !missing.is_empty() {
+        println!("skipped: needs {}, and these tools: {missing:?}", path.display());
         return None;
     }
     Some(path)

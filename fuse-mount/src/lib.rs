@@ -7,5 +7,9 @@
 //! * A request that waits holds no FUSE thread.
 //! * A mount appears only when the filesystem behind it can answer, and the daemon ends only when all is on disk.
 
+pub mod daemon;
+pub mod error;
 pub mod handlers;
 pub mod kernel;
+pub mod log;
+pub mod mount;

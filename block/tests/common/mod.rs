@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
+use block::claim::{Claim, ClaimError, Sharing};
 use block::device::{BlockDevice, Durability, IoBuf};
 
 /// Waits for a future on this thread: the devices need no runtime.
@@ -102,6 +103,17 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+/// Claims a disk that nobody holds any more. Another test may be starting a program just now: until that runs, it has
+/// inherited every descriptor of this process, claims included.
+pub(crate) fn claim_when_free(path: &Path, sharing: Sharing) -> Claim {
+    loop {
+        match Claim::take(path, sharing) {
+            Err(ClaimError::InUse { .. }) => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
     }
 }
 

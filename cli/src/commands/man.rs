@@ -15,7 +15,7 @@ use super::{COMMANDS, Command, Run};
 pub(crate) const COMMAND: Command = Command::new::<Man>("man");
 
 /// Section of the manual for programs of the administrator.
-const SECTION: &str = "8";
+pub(crate) const SECTION: &str = "8";
 
 /// Print a manual page
 ///
@@ -59,7 +59,7 @@ pub(crate) fn write_all(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Name and text of every page: `lunfs`, each of its commands, and each name that it is called by.
-fn pages() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn pages() -> Vec<(String, Vec<u8>)> {
     let mut pages = vec![("lunfs".to_owned(), render(super::lunfs()))];
     for command in COMMANDS {
         match command.called.first() {

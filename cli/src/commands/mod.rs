@@ -6,7 +6,10 @@
 //!   user typed.
 
 mod completion;
+mod install;
 mod man;
+mod mount;
+mod umount;
 mod version;
 
 use std::ffi::OsString;
@@ -17,7 +20,8 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 /// Every command, in the order in which help lists them.
-pub(crate) const COMMANDS: &[Command] = &[version::COMMAND, completion::COMMAND, man::COMMAND];
+pub(crate) const COMMANDS: &[Command] =
+    &[mount::COMMAND, umount::COMMAND, install::COMMAND, version::COMMAND, completion::COMMAND, man::COMMAND];
 
 /// One command.
 pub(crate) struct Command {

@@ -1,6 +1,9 @@
 //! Logs made by the encoder and replayed, compared with a second implementation of the rule for revokes.
 
-use block::device::Operation;
+use std::sync::Arc;
+
+use block::device::{Geometry, IoFuture, Operation};
+use block::faulty::FaultyDevice;
 use proptest::prelude::*;
 
 use super::*;
@@ -173,6 +176,79 @@ async fn an_image_with_a_wrong_checksum_is_damage_where_checksums_hold() {
     recovery.checksums_hold = false;
     replayed(recovery.run().await);
     assert!(!head::find(&*volume.device, &volume.map).await.unwrap().header.stamped);
+}
+
+/// The device as a node sees it that must not write.
+struct ReadOnlyView(Arc<FaultyDevice>);
+
+impl BlockDevice for ReadOnlyView {
+    fn geometry(&self) -> Geometry {
+        Geometry { read_only: true, ..self.0.geometry() }
+    }
+    fn read(&self, offset_bytes: u64, buf: IoBuf) -> IoFuture<'_, IoBuf> {
+        self.0.read(offset_bytes, buf)
+    }
+    fn write(&self, _: u64, _: IoBuf, _: Durability) -> IoFuture<'_, IoBuf> {
+        panic!("written")
+    }
+    fn flush(&self) -> IoFuture<'_, ()> {
+        panic!("flushed")
+    }
+    fn discard(&self, _: u64, _: u64) -> IoFuture<'_, ()> {
+        panic!("discarded")
+    }
+}
+
+#[tokio::test]
+async fn a_dirty_journal_of_a_read_only_device_stays_dirty() {
+    let mut volume = Volume::new(BlockSize::MIN, 3).await;
+    let view = ReadOnlyView(Arc::clone(&volume.device));
+    let clean = Recovery { device: &view, ..volume.recovery() }.run().await;
+    assert!(matches!(clean, Ok(Outcome::NothingToDo(_))));
+    volume.flush(&mixture()[0]).await;
+    let dirty = Recovery { device: &view, ..volume.recovery() }.run().await;
+    assert!(matches!(dirty, Ok(Outcome::ReadOnly(log)) if log.plan().images.len() == 5));
+}
+
+#[tokio::test]
+async fn a_log_of_bare_headers_is_closed_behind_the_last() {
+    let volume = Volume::new(BlockSize::MIN, JOURNAL_BLOCKS - 1).await;
+    volume.header(volume.position, volume.position, flags::FLUSH_NORMAL).await;
+    let done = replayed(volume.recovery().run().await);
+    assert_eq!((done.blocks, done.position, done.sequence), (0, 0, volume.sequence + 1));
+}
+
+#[tokio::test]
+async fn a_header_of_an_earlier_turn_inside_the_log_is_damage() {
+    let mut volume = Volume::new(BlockSize::MIN, 10).await;
+    for flush in mixture() {
+        volume.flush(&flush).await;
+    }
+    let second = volume.starts[1] - 1;
+    volume.sequence = 3;
+    volume.header(second, second, flags::FLUSH_NORMAL).await;
+    // The search would already end there, so the walk is tried by itself.
+    let head =
+        Head::parse(&volume.map.read(&*volume.device, volume.position - 1, 1).await.unwrap(), volume.position - 1);
+    let mut chain = Chain::new(&volume.map, head.unwrap(), volume.recovery().bounds, false).unwrap();
+    let log = volume.map.read(&*volume.device, 10, chain.length()).await.unwrap();
+    let error = log.chunks_exact(512).find_map(|block| chain.push(block, &mut vec![]).err());
+    // The first header may have any number; the one behind it has to follow.
+    let third = volume.starts[2] - 1;
+    assert!(matches!(
+        error,
+        Some(FsError::Corrupt { kind: CorruptKind::JournalChain { position, .. }, .. }) if position == third
+    ));
+}
+
+/// Operations run on many threads.
+#[test]
+fn recovery_can_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    run(async {
+        let volume = Volume::new(BlockSize::MIN, 0).await;
+        is_send(&volume.recovery().run());
+    });
 }
 
 fn any_flush() -> impl Strategy<Value = Flush> {

@@ -1,0 +1,174 @@
+//! The process behind a mount: from the device to the last write.
+//!
+//! Order: claim the device, open it, replay and mount the volume, attach it to the directory, serve. The directory
+//! shows the volume only when it can be used, and nothing is attached if anything before has failed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block::claim::{Claim, ClaimError, Sharing};
+use block::device::BlockDevice;
+use fs_core::fs::Fs;
+use tokio::runtime::Runtime;
+
+use crate::error::{MountError, one_line, status};
+use crate::handlers::Handlers;
+use crate::mount::options::Options;
+use crate::mount::{leftover, spec, syscall, target};
+
+pub mod clock;
+pub mod detach;
+pub mod registry;
+mod serve;
+
+use detach::Reporter;
+use registry::Registered;
+
+/// One mount that was asked for.
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// Device, image file, `UUID=` or `LABEL=`.
+    pub spec: PathBuf,
+    /// Mount point.
+    pub target: PathBuf,
+    /// What stands after `-o`.
+    pub options: Options,
+    /// Everything but the mount itself.
+    pub fake: bool,
+}
+
+/// Mounts in a daemon of its own: returns when the mount can be used. `daemon_arguments` make this program call
+/// [`run_as_daemon`] with the same request.
+///
+/// # Errors
+/// Whatever stops the mount.
+pub fn start(request: &MountRequest, daemon_arguments: &[OsString]) -> Result<(), MountError> {
+    let places = Places::find(request)?;
+    if request.fake {
+        return Ok(());
+    }
+    // What another daemon has is told at once.
+    places.refuse_if_mounted()?;
+    detach::start(daemon_arguments)
+}
+
+/// Mounts and serves in this process, until the volume is unmounted. Returns the exit status.
+pub fn run_in_front(request: &MountRequest) -> u8 {
+    crate::log::start(true);
+    finish(run(request, &mut Reporter::nobody()), |line| tracing::error!("{line}"))
+}
+
+/// The same, as the daemon that [`start`] waits for. To be called before anything else in the process.
+pub fn run_as_daemon(request: &MountRequest) -> u8 {
+    let mut reporter = match Reporter::of_daemon() {
+        Ok(reporter) => reporter,
+        Err(_) => return status::SYSTEM,
+    };
+    crate::log::start(false);
+    let result = run(request, &mut reporter);
+    let status = result.as_ref().map_or_else(MountError::status, |()| status::OK);
+    if let Err(error) = &result {
+        // After a successful mount nobody reads it; then the log has it.
+        reporter.report(status, &one_line(error));
+    }
+    finish(result, |line| tracing::error!("{line}"))
+}
+
+fn finish(result: Result<(), MountError>, tell: impl FnOnce(&str)) -> u8 {
+    match result {
+        Ok(()) => status::OK,
+        Err(error) => {
+            tell(&one_line(&error));
+            error.status()
+        }
+    }
+}
+
+/// Device and mount point, as absolute paths.
+#[derive(Debug)]
+struct Places {
+    device: PathBuf,
+    target: PathBuf,
+}
+
+impl Places {
+    /// Checks what can be checked without touching the device.
+    fn find(request: &MountRequest) -> Result<Self, MountError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(MountError::NotRoot);
+        }
+        if !request.options.single {
+            return Err(MountError::NeedsSingle);
+        }
+        let device = spec::resolve(&request.spec)?;
+        let target = target::resolve(&request.target)?;
+        leftover::clear_target(&target)?;
+        target::check(&target)?;
+        Ok(Self { device, target })
+    }
+
+    fn refuse_if_mounted(&self) -> Result<(), MountError> {
+        match Registered::serving(&self.device) {
+            Some(Registered { record, .. }) => Err(MountError::MountedAlready {
+                device: record.device,
+                mounted_on: record.mounted_on,
+                pid: record.pid,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Claims and opens the device. The claim comes first: opening some kinds of image writes to them, and what is
+    /// claimed has no living daemon.
+    fn open(&self, options: &Options) -> Result<(Claim, Arc<dyn BlockDevice>), MountError> {
+        let open = |read_only| block::open(&self.device, block::OpenOptions { read_only, io_uring: options.io_uring });
+        let claimed = match Claim::take(&self.device, Sharing::Exclusive) {
+            Ok(claim) => return Ok((claim, open(false)?)),
+            Err(ClaimError::InUse { path }) => {
+                self.refuse_if_mounted()?;
+                return Err(MountError::Claim(ClaimError::InUse { path }));
+            }
+            Err(error) => error,
+        };
+        // It cannot be opened for writing. Opening it again says best why not.
+        match open(false) {
+            Err(error) if options.fs.read_only && error.is_read_only_medium() => {
+                Ok((Claim::take(&self.device, Sharing::Shared)?, open(true)?))
+            }
+            Err(error) => Err(MountError::Open(error)),
+            Ok(_) => Err(MountError::Claim(claimed)),
+        }
+    }
+}
+
+fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError> {
+    let options = &request.options;
+    let places = Places::find(request)?;
+    for option in &options.ignored {
+        tracing::debug!(option, "accepted, without a meaning here");
+    }
+    let fuse = syscall::open_fuse().map_err(MountError::NoFuse)?;
+    let (claim, device) = places.open(options)?;
+    leftover::clear_device(&places.device)?;
+    // The daemon must not keep the folder busy that it was started in.
+    std::env::set_current_dir("/").map_err(MountError::system("changing to the root directory"))?;
+
+    let runtime = runtime()?;
+    let mounted = runtime.block_on(Fs::mount(device, options.fs.clone(), Arc::new(clock::Clock)));
+    let fs = mounted.map_err(|source| MountError::Volume { device: places.device.clone(), source })?;
+    let handlers = Arc::new(Handlers::new(Arc::clone(&fs)));
+    let served = serve::serve(serve::Volume { runtime: &runtime, fs, handlers, fuse }, &places, options, reporter);
+    // The claim goes when the device is idle.
+    runtime.shutdown_background();
+    drop(claim);
+    served
+}
+
+fn runtime() -> Result<Runtime, MountError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("lunfs-worker")
+        .build()
+        .map_err(MountError::system("starting threads"))
+}

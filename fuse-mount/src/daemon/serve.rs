@@ -1,0 +1,205 @@
+//! Serving a mounted volume, and the ways in which that ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use fs_core::fs::Fs;
+use rustix::mount::UnmountFlags;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::Places;
+use super::detach::Reporter;
+use super::registry::{Registration, State};
+use crate::error::{MountError, one_line, status};
+use crate::handlers::Handlers;
+use crate::kernel::{Session, TransportOptions};
+use crate::mount::mountinfo::FsId;
+use crate::mount::options::Options;
+use crate::mount::{connection, syscall};
+
+/// A volume that can answer, and the connection that will bring the questions.
+pub(super) struct Volume<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) fs: Arc<Fs>,
+    pub(super) handlers: Arc<Handlers>,
+    pub(super) fuse: OwnedFd,
+}
+
+/// Attaches the volume to the mount point, serves until it is unmounted, and writes everything.
+pub(super) fn serve(
+    volume: Volume<'_>,
+    places: &Places,
+    options: &Options,
+    reporter: &mut Reporter,
+) -> Result<(), MountError> {
+    let Volume { runtime, fs, handlers, fuse } = volume;
+    runtime.spawn(Arc::clone(&fs).background());
+    let mut registration = None;
+    // From here on a signal unmounts; before, it ends a process that nobody depends on yet.
+    let served = Stops::listen(runtime).and_then(|stops| {
+        let attached = attach(runtime, &handlers, fuse, places, options, reporter)?;
+        registration = register(&attached, places);
+        serve_attached(runtime, attached, stops, places, reporter)
+    });
+    if let Some(registration) = &mut registration {
+        registration.set_state(State::Stopping).ok();
+    }
+    let stopped = stop(runtime, &fs, &handlers, places);
+    if let Some(registration) = registration {
+        let state = match served.as_ref().and(stopped.as_ref()) {
+            Ok(()) => State::Clean,
+            Err(MountError::NotClean { problem, .. }) => State::Failed(problem.clone()),
+            Err(error) => State::Failed(one_line(error)),
+        };
+        registration.finish(state).ok();
+    }
+    served.and(stopped)
+}
+
+/// A volume that is attached to its mount point.
+struct Attached {
+    session: Session,
+    fs: FsId,
+}
+
+fn attach(
+    runtime: &Runtime,
+    handlers: &Arc<Handlers>,
+    fuse: OwnedFd,
+    places: &Places,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<Attached, MountError> {
+    if !reporter.is_awaited() {
+        return Err(MountError::Interrupted);
+    }
+    let target = &places.target;
+    let refused = |source| MountError::Refused { target: target.clone(), source };
+    syscall::mount(&fuse, &places.device, target, options).map_err(refused)?;
+    let opened = syscall::mounted_at(target).and_then(|fs| {
+        let options = TransportOptions::default();
+        let session = Session::open(fuse, Arc::clone(handlers), runtime.handle().clone(), options)?;
+        syscall::set_readahead(fs, options.write_max_bytes);
+        Ok(Attached { session, fs })
+    });
+    opened.map_err(|source| {
+        syscall::unmount(target, UnmountFlags::DETACH).ok();
+        MountError::System { doing: "connecting to the kernel", source }
+    })
+}
+
+/// Without registration everything works but that umount(8) waits.
+fn register(attached: &Attached, places: &Places) -> Option<Registration> {
+    Registration::new(attached.fs, &places.device, &places.target)
+        .inspect_err(
+            |error| tracing::warn!(%error, "/run/lunfs cannot be written to: umount will not wait for the end"),
+        )
+        .ok()
+}
+
+fn serve_attached(
+    runtime: &Runtime,
+    attached: Attached,
+    mut stops: Stops,
+    places: &Places,
+    reporter: &mut Reporter,
+) -> Result<(), MountError> {
+    let Attached { session, fs } = attached;
+    let (ended, session_end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("lunfs-session".to_owned())
+        .spawn(move || ended.send(session.run()))
+        .inspect_err(|_| detach_now(fs))
+        .map_err(MountError::system("starting threads"))?;
+    tracing::info!(device = %places.device.display(), mount_point = %places.target.display(), %fs, "mounted");
+    runtime.block_on(async {
+        if !reporter.report(status::OK, "") {
+            tracing::warn!("interrupted while mounting: unmounting again");
+            unmount(fs).await;
+        }
+        let result = wait(session_end, &mut stops, fs).await;
+        tracing::info!(device = %places.device.display(), "unmounted, writing what is left");
+        result.map_err(MountError::system("serving the kernel's requests"))
+    })
+}
+
+/// Waits for the end of the session. Signals bring it about.
+async fn wait(mut session_end: oneshot::Receiver<io::Result<()>>, stops: &mut Stops, fs: FsId) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            ended = &mut session_end => return ended.unwrap_or_else(|_| Err(io::Error::other("the session's thread died"))),
+            () = stops.next() => unmount(fs).await,
+        }
+    }
+}
+
+/// Unmounts on behalf of a signal: also if somebody uses the volume.
+async fn unmount(fs: FsId) {
+    let unmounted = tokio::task::spawn_blocking(move || {
+        if let Err(error) = syscall::unmount_all(fs, UnmountFlags::empty()) {
+            tracing::warn!(%error, "still in use: open files fail from now on");
+            // Pages that were changed through mmap are only in the kernel yet.
+            if let Err(error) = syscall::sync(fs) {
+                tracing::warn!(%error, "changes through mmap may be lost");
+            }
+            detach_now(fs);
+        }
+    });
+    if unmounted.await.is_err() {
+        tracing::error!("unmounting ended by a defect of lunfs");
+    }
+}
+
+/// Takes the volume out of the tree and ends the connection, whoever uses it.
+fn detach_now(fs: FsId) {
+    syscall::unmount_all(fs, UnmountFlags::DETACH | UnmountFlags::FORCE).ok();
+    if let Err(error) = connection::abort(fs) {
+        tracing::debug!(%error, "no connection to abort");
+    }
+}
+
+/// Writes everything and leaves the volume.
+fn stop(runtime: &Runtime, fs: &Arc<Fs>, handlers: &Handlers, places: &Places) -> Result<(), MountError> {
+    let unmounted = runtime.block_on(fs.unmount());
+    handlers.tell_withdrawal();
+    let device = || Path::to_owned(&places.device);
+    match (fs.withdrawn(), unmounted) {
+        (Some(cause), _) | (None, Err(cause)) => {
+            Err(MountError::NotClean { device: device(), problem: one_line(&cause) })
+        }
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// The signals that end a mount.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Stops {
+    fn listen(runtime: &Runtime) -> Result<Self, MountError> {
+        let _entered = runtime.enter();
+        let listen = || {
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                hang_up: signal(SignalKind::hangup())?,
+            })
+        };
+        listen().map_err(MountError::system("listening for signals"))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! mount(2), umount(2) and /dev/fuse.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::UnmountFlags;
+
+use super::mountinfo::{self, FsId};
+use super::options::Options;
+
+/// Type and subtype of our mounts. umount(8) looks for a helper of this name.
+pub const FS_TYPE: &str = "fuse.lunfs";
+
+/// Opens a new connection to the kernel.
+///
+/// # Errors
+/// What the operating system says.
+pub fn open_fuse() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Mounts the filesystem that will answer at `fuse` on the directory `target`.
+///
+/// # Errors
+/// What the operating system says.
+pub fn mount(fuse: &OwnedFd, device: &Path, target: &Path, options: &Options) -> io::Result<()> {
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        fuse.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    for context in &options.security {
+        data.push(',');
+        data.push_str(context);
+    }
+    let data = CString::new(data)?;
+    Ok(rustix::mount::mount(device, target, FS_TYPE, options.flags, Some(data.as_c_str()))?)
+}
+
+/// Unmounts what is visible at `point`.
+///
+/// # Errors
+/// What the operating system says, `EBUSY` among it.
+pub fn unmount(point: &Path, flags: UnmountFlags) -> io::Result<()> {
+    Ok(rustix::mount::unmount(point, flags | UnmountFlags::NOFOLLOW)?)
+}
+
+/// Unmounts every mount of one filesystem that this process sees, the covering ones first.
+///
+/// # Errors
+/// The first error; the others have been tried all the same.
+pub fn unmount_all(fs: FsId, flags: UnmountFlags) -> io::Result<()> {
+    let mut result = Ok(());
+    for mount in mountinfo::read()?.iter().rev().filter(|mount| mount.fs == fs && mount.is_ours()) {
+        result = result.and(unmount(&mount.point, flags));
+    }
+    result
+}
+
+/// Makes the kernel send what it holds back for one filesystem.
+///
+/// # Errors
+/// What the operating system says, and when nothing of it is mounted here.
+pub fn sync(fs: FsId) -> io::Result<()> {
+    let mounts = mountinfo::read()?;
+    let mount = mounts.iter().rev().find(|mount| mount.fs == fs).ok_or(io::ErrorKind::NotFound)?;
+    Ok(rustix::fs::syncfs(std::fs::File::open(&mount.point)?)?)
+}
+
+/// Lets the kernel read ahead further than FUSE's default of 128 KiB: one request can carry 1 MiB. Not being allowed to
+/// costs nothing but speed.
+pub fn set_readahead(fs: FsId, bytes: u32) {
+    let path = format!("/sys/class/bdi/{fs}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&path, (bytes >> 10).to_string()) {
+        tracing::debug!(%error, path, "readahead keeps its default");
+    }
+}
+
+/// The number of the filesystem that is mounted at `point`.
+///
+/// # Errors
+/// When mountinfo cannot be read, or nothing of ours is there.
+pub fn mounted_at(point: &Path) -> io::Result<FsId> {
+    let mounts = mountinfo::read()?;
+    let mount = mountinfo::at(&mounts, point).filter(|mount| mount.is_ours());
+    mount.map(|mount| mount.fs).ok_or_else(|| {
+        let shown = point.as_os_str().as_bytes().escape_ascii();
+        io::Error::new(io::ErrorKind::NotFound, format!("nothing of ours is mounted on {shown}"))
+    })
+}

@@ -1,0 +1,179 @@
+//! Volumes: images made by mkfs, and what the referees say about them.
+
+use std::ffi::OsString;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::command::{Outcome, run};
+use crate::need;
+use crate::scratch::{Scratch, remember};
+
+/// Which filesystem is under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours.
+    Lunfs,
+    /// The kernel's ext4 on a loop device: what the tests themselves are tried on (`LUNFS_TEST_FS=ext4`). A kill is its
+    /// shutdown ioctl without a flush of the log.
+    Ext4,
+}
+
+/// What this run tests.
+#[must_use]
+pub fn kind() -> Kind {
+    match std::env::var("LUNFS_TEST_FS").as_deref() {
+        Ok("ext4") => Kind::Ext4,
+        Ok("lunfs") | Err(_) => Kind::Lunfs,
+        Ok(other) => panic!("LUNFS_TEST_FS is lunfs or ext4, not {other}"),
+    }
+}
+
+/// Whether a name at the top of a volume is none of the tests' business: the stand-in's own directory.
+#[must_use]
+pub fn is_foreign(name: &std::ffi::OsStr) -> bool {
+    kind() == Kind::Ext4 && name == "lost+found"
+}
+
+/// A path by which `lunfs` answers as `name`.
+#[must_use]
+pub fn called(name: &str) -> PathBuf {
+    static LINKS: OnceLock<Scratch> = OnceLock::new();
+    let links = LINKS.get_or_init(|| {
+        let folder = Scratch::new("names");
+        for name in ["lunfs", "mkfs.lunfs", "mount.lunfs", "umount.lunfs", "fsck.lunfs"] {
+            symlink(need::lunfs(), folder.path(name)).unwrap();
+        }
+        folder
+    });
+    links.path(name)
+}
+
+/// An image with a filesystem in it.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    kind: Kind,
+    image: PathBuf,
+}
+
+impl Volume {
+    /// Makes one of `size` (as mkfs understands it: "512M") with further arguments for mkfs.lunfs.
+    #[track_caller]
+    pub fn make(image: PathBuf, size: &str, extra: &[&str]) -> Self {
+        let kind = kind();
+        match kind {
+            Kind::Lunfs => {
+                let mut args: Vec<OsString> = vec!["-q".into()];
+                args.extend(extra.iter().map(OsString::from));
+                args.push(image.clone().into());
+                args.push(size.into());
+                run(called("mkfs.lunfs"), args).ok();
+            }
+            Kind::Ext4 => {
+                run("truncate", [OsString::from("-s"), size.into(), image.clone().into()]).ok();
+                run("mkfs.ext4", ["-q".into(), "-F".into(), image.clone().into_os_string()]).ok();
+            }
+        }
+        Self { kind, image }
+    }
+
+    /// An image that exists: one of another maker, or a copy.
+    #[must_use]
+    pub fn existing(image: PathBuf) -> Self {
+        Self { kind: kind(), image }
+    }
+
+    /// Which filesystem.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where its image is.
+    #[must_use]
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// Another volume with the same bytes, holes included.
+    #[track_caller]
+    #[must_use]
+    pub fn copy(&self, image: PathBuf) -> Self {
+        run("cp", [OsString::from("--sparse=always"), self.image.clone().into(), image.clone().into()]).ok();
+        Self { kind: self.kind, image }
+    }
+
+    /// Asserts that the referee finds nothing: status 0, no complaint, no journal to replay.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        match self.kind {
+            Kind::Lunfs => assert_fsck_clean(&self.image),
+            Kind::Ext4 => drop(run("e2fsck", ["-fn".as_ref(), self.image.as_os_str()]).ok()),
+        }
+    }
+
+    /// Lets the referee replay the journal and repair; asserts that a check is clean afterwards.
+    #[track_caller]
+    pub fn repair(&self) -> Outcome {
+        match self.kind {
+            Kind::Lunfs => {
+                let said = run("fsck.gfs2", ["-y".as_ref(), self.image.as_os_str()]).status_is(&[0, 1]);
+                assert_fsck_clean(&self.image);
+                said
+            }
+            Kind::Ext4 => run("e2fsck", ["-fyE".as_ref(), "no_optimize_extents".as_ref(), self.image.as_os_str()])
+                .status_is(&[0, 1]),
+        }
+    }
+}
+
+/// Asserts that `fsck.gfs2 -n` finds nothing in an image.
+#[track_caller]
+pub fn assert_fsck_clean(image: &Path) {
+    let said = run("fsck.gfs2", ["-n".as_ref(), image.as_os_str()]);
+    // All its complaints go to standard error, "Journal … is dirty" among them.
+    assert!(
+        said.status == 0 && said.stderr.trim().is_empty(),
+        "fsck.gfs2 -n {} is not clean: status {}\n{}\n{}",
+        image.display(),
+        said.status,
+        head(&said.stderr),
+        head(&said.stdout),
+    );
+}
+
+/// The first lines: with fsck, later complaints mostly follow from earlier ones.
+fn head(text: &str) -> String {
+    text.lines().take(40).collect::<Vec<_>>().join("\n")
+}
+
+/// A loop device over a file; gone when dropped.
+pub struct LoopDevice {
+    path: String,
+}
+
+impl LoopDevice {
+    /// Attaches `image`; `extra` are arguments of losetup.
+    #[track_caller]
+    #[must_use]
+    pub fn attach(image: &Path, extra: &[&str]) -> Self {
+        let mut args: Vec<OsString> = vec!["--find".into(), "--show".into()];
+        args.extend(extra.iter().map(OsString::from));
+        args.push(image.into());
+        let path = run("losetup", args).ok().stdout.trim().to_owned();
+        remember(crate::scratch::Leftover::Loop(path.clone()));
+        Self { path }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        crate::scratch::undo(&crate::scratch::Leftover::Loop(self.path.clone()));
+    }
+}
