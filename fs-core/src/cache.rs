@@ -211,6 +211,16 @@ impl Cache {
         Ok(self.keep(addr, image))
     }
 
+    /// Reads a metadata block and pins it.
+    ///
+    /// # Errors
+    /// As [`Blocks::meta`].
+    pub async fn meta_pinned(&self, addr: BlockAddr, kind: BlockKind) -> Result<(), FsError> {
+        let image = self.meta_block(addr, kind).await?;
+        self.replace(addr, image, true);
+        Ok(())
+    }
+
     /// Reads the metadata blocks at `addrs` that are not in memory, several at once; what is broken is left for the one
     /// who asks for it by [`Blocks::meta`].
     pub async fn prefetch(&self, addrs: &[BlockAddr], kind: BlockKind) {

@@ -45,6 +45,12 @@ impl Disk {
         }
     }
 
+    /// The same device once more, with a health and a memory of versions of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::new(Arc::clone(&self.device), self.block_size)
+    }
+
     /// The device itself, for those who speak in bytes (replay).
     #[must_use]
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
@@ -182,12 +188,8 @@ impl Disk {
         let limit = (TRANSFER_BYTES_MAX / self.block_size.bytes()).max(1);
         let mut rest = blocks;
         while let [(first, _), ..] = rest {
-            let run = rest
-                .iter()
-                .zip(first.0..)
-                .take(limit)
-                .take_while(|((addr, _), expected)| addr.0 == *expected)
-                .count();
+            let run =
+                rest.iter().zip(first.0..).take(limit).take_while(|((addr, _), expected)| addr.0 == *expected).count();
             let (now, later) = rest.split_at(run.max(1));
             let mut data = IoBuf::with_capacity(now.len() * self.block_size.bytes());
             for (_, image) in now {

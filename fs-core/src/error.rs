@@ -65,6 +65,9 @@ pub enum FsError {
     /// A device request failed.
     #[error("device error: {0}")]
     Device(#[source] std::sync::Arc<DeviceError>),
+    /// The volume cannot be mounted, and why.
+    #[error("{0}")]
+    NotMountable(String),
     /// An earlier error made this node leave the volume; only unmounting can follow.
     #[error("this node has withdrawn from the volume after an earlier error")]
     Withdrawn,
@@ -88,7 +91,7 @@ impl FsError {
             Self::NotDirectory => 20,                                      // ENOTDIR
             Self::IsDirectory => 21,                                       // EISDIR
             Self::NotEmpty => 39,                                          // ENOTEMPTY
-            Self::Invalid(_) => 22,                                        // EINVAL
+            Self::Invalid(_) | Self::NotMountable(_) => 22,                // EINVAL
             Self::NameTooLong => 36,                                       // ENAMETOOLONG
             Self::NoSpace => 28,                                           // ENOSPC
             Self::TooLarge => 27,                                          // EFBIG

@@ -6,9 +6,15 @@ use std::time::Duration;
 use block::device::{BlockDevice, IoBuf};
 
 use crate::addr::InodeNo;
-use crate::attr::{Attr, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, Statfs, WriteFlags};
+use crate::attr::{Attr, Caller, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, Statfs, WriteFlags};
 use crate::env::Env;
 use crate::error::FsError;
+use crate::glock::service::{LocalLocks, LockService};
+use crate::mount;
+use crate::ops;
+use crate::ops::create::New;
+use crate::ops::rename::Place;
+use crate::volume::Volume;
 
 /// How a volume is mounted.
 #[derive(Debug, Clone)]
@@ -73,51 +79,184 @@ impl std::ops::Deref for ReadData {
 /// A mounted volume. All operations may run at once, from any thread, on any executor; a future that was started must
 /// be driven to its end.
 ///
-/// Inodes that `lookup`, `create`, `mknod`, `mkdir`, `symlink`, `link` and `readdirplus` return count one reference each, which
-/// `forget` gives back; an inode without names lives as long as somebody holds such a reference.
-pub struct Fs {}
+/// Inodes that `lookup`, `create`, `mknod`, `mkdir`, `symlink`, `link` and `readdirplus` return count one reference each,
+/// which `forget` gives back; an inode without names lives as long as somebody holds such a reference.
+pub struct Fs {
+    volume: Volume,
+    /// Inodes without names have to be searched for: a crash may have left some.
+    survey_due: tokio::sync::Mutex<bool>,
+    /// Ends the background work.
+    stopped: tokio::sync::Notify,
+}
 
-#[allow(clippy::unused_async, unused_variables, missing_docs, clippy::missing_errors_doc)]
 impl Fs {
+    /// Mounts the volume on `device`, for this node alone.
+    ///
+    /// # Errors
+    /// `NotMountable` with a reason; `Corrupt`, `Device`.
     pub async fn mount(
         device: Arc<dyn BlockDevice>,
         options: MountOptions,
         env: Arc<dyn Env>,
     ) -> Result<Arc<Self>, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        Self::mount_with(device, options, env, Arc::new(LocalLocks)).await
     }
-    /// Runs the periodic work (commit every `commit_interval`, deletion of forgotten orphans, checkpoints) until the
-    /// volume is unmounted. The host spawns it once.
-    pub async fn background(self: Arc<Self>) {}
+
+    /// The same, with locks from `locks`.
+    ///
+    /// # Errors
+    /// As [`Fs::mount`].
+    pub async fn mount_with(
+        device: Arc<dyn BlockDevice>,
+        options: MountOptions,
+        env: Arc<dyn Env>,
+        locks: Arc<dyn LockService>,
+    ) -> Result<Arc<Self>, FsError> {
+        let (volume, replayed) = mount::mount(device, options, env, locks).await?;
+        let survey_due = replayed && !volume.options.read_only;
+        Ok(Arc::new(Self {
+            volume,
+            survey_due: tokio::sync::Mutex::new(survey_due),
+            stopped: tokio::sync::Notify::new(),
+        }))
+    }
+
+    /// An error of the device or of the format makes the node withdraw, whichever operation met it.
+    fn checked<T>(&self, result: Result<T, FsError>) -> Result<T, FsError> {
+        if let Err(error @ (FsError::Corrupt { .. } | FsError::Device(_))) = &result {
+            self.volume.disk.health.withdraw(error);
+        }
+        result
+    }
+
+    /// Runs an operation; where space is short, once more after everything has been reclaimed that can be.
+    async fn with_room<T, F: Future<Output = Result<T, FsError>>>(
+        &self,
+        operation: impl Fn() -> F,
+    ) -> Result<T, FsError> {
+        match operation().await {
+            Err(FsError::NoSpace) if self.volume.reclaim().await? => operation().await,
+            result => result,
+        }
+    }
+
+    /// Runs the periodic work (commits, deletion of orphans, checkpoints) until the volume is unmounted. The host spawns
+    /// it once.
+    pub async fn background(self: Arc<Self>) {
+        if self.volume.options.read_only || self.checked(self.survey().await).is_err() {
+            return;
+        }
+        loop {
+            let journal = &self.volume.journal;
+            let woken = wait(
+                self.volume.env.sleep(self.volume.options.commit_interval),
+                self.volume.refs.wake.notified(),
+                journal.pressure.notified(),
+                self.stopped.notified(),
+            )
+            .await;
+            let done = match woken {
+                Woken::Interval => journal.sync().await,
+                Woken::Orphan => self.delete_orphans().await,
+                Woken::Pressure => journal.work_ahead().await,
+                Woken::Stop => return,
+            };
+            if self.checked(done).is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn delete_orphans(&self) -> Result<(), FsError> {
+        while let Some(ino) = self.volume.refs.next_orphan() {
+            crate::inode::delete::delete(&self.volume, ino).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds inodes without names that a crash has left, once.
+    async fn survey(&self) -> Result<(), FsError> {
+        let mut due = self.survey_due.lock().await;
+        if *due {
+            let survey = self.volume.rgrps.survey().await?;
+            survey.unlinked.iter().for_each(|ino| self.volume.refs.unlinked(*ino));
+            *due = false;
+        }
+        Ok(())
+    }
+
     /// Everything on disk, journal clean, no operation afterwards. Idempotent.
+    ///
+    /// # Errors
+    /// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then, for the next mount to replay.
     pub async fn unmount(&self) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.stopped.notify_one();
+        self.checked(self.survey().await)?;
+        self.checked(mount::unmount(&self.volume).await)
     }
+
     /// The error that made this node withdraw, if it has.
     pub fn withdrawn(&self) -> Option<FsError> {
-        None
+        self.volume.disk.health.cause().cloned()
     }
-    pub fn root(&self) -> InodeNo {
-        InodeNo::FIRST
+
+    /// The root directory.
+    pub const fn root(&self) -> InodeNo {
+        self.volume.superblock.root
     }
-    pub fn label(&self) -> String {
-        String::new()
+
+    /// The volume's label; may be empty.
+    pub fn label(&self) -> &str {
+        &self.volume.superblock.lock_table
     }
+
+    /// # Errors
+    /// As [`ops::lookup::lookup`].
     pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::lookup::lookup(&self.volume, parent, name).await)
     }
-    /// Gives back `count` references. Never blocks; an orphan that nobody holds any more is freed by `background`.
-    pub fn forget(&self, ino: InodeNo, count: u64) {}
+
+    /// Gives back `count` references. Never blocks; an orphan that nobody holds any more is freed by
+    /// [`Fs::background`].
+    pub fn forget(&self, ino: InodeNo, count: u64) {
+        self.volume.refs.put(ino, count);
+    }
+
+    /// # Errors
+    /// As [`ops::attrs::getattr`].
     pub async fn getattr(&self, ino: InodeNo) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::attrs::getattr(&self.volume, ino).await)
     }
+
+    /// # Errors
+    /// As [`ops::attrs::setattr`].
     pub async fn setattr(&self, ino: InodeNo, change: &SetAttr, caller: Caller) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        let result = self.with_room(|| ops::attrs::setattr(&self.volume, ino, change, caller)).await;
+        self.checked(result)
     }
+
+    /// # Errors
+    /// As [`ops::lookup::readlink`].
     pub async fn readlink(&self, ino: InodeNo) -> Result<Vec<u8>, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::lookup::readlink(&self.volume, ino).await)
     }
-    /// `mode` carries the type bits; `rdev` is (major, minor).
+
+    async fn create(
+        &self,
+        parent: InodeNo,
+        name: &[u8],
+        permissions: u32,
+        caller: Caller,
+        new: New<'_>,
+    ) -> Result<Attr, FsError> {
+        let result = self.with_room(|| ops::create::create(&self.volume, parent, name, permissions, caller, new)).await;
+        self.checked(result)
+    }
+
+    /// Regular files, device nodes, pipes and sockets. `mode` carries the type bits; `rdev` is (major, minor).
+    ///
+    /// # Errors
+    /// `Invalid` for other types; as [`ops::create::create`].
     pub async fn mknod(
         &self,
         parent: InodeNo,
@@ -126,23 +265,48 @@ impl Fs {
         rdev: (u32, u32),
         caller: Caller,
     ) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        let kind = match FileKind::from_mode(mode) {
+            Some(FileKind::Directory | FileKind::Symlink) | None => {
+                return Err(FsError::Invalid("a file type that mknod does not make"));
+            }
+            Some(kind) => kind,
+        };
+        self.create(parent, name, mode & 0o7777, caller, New::Node { kind, rdev }).await
     }
+
+    /// # Errors
+    /// As [`ops::create::create`].
     pub async fn mkdir(&self, parent: InodeNo, name: &[u8], mode: u32, caller: Caller) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.create(parent, name, mode & 0o7777, caller, New::Directory).await
     }
+
+    /// # Errors
+    /// As [`ops::create::create`]; `NameTooLong` for a target that does not fit an inode.
     pub async fn symlink(&self, parent: InodeNo, name: &[u8], target: &[u8], caller: Caller) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.create(parent, name, 0o777, caller, New::Symlink(target)).await
     }
+
+    /// # Errors
+    /// As [`ops::create::link`].
     pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        let result = self.with_room(|| ops::create::link(&self.volume, ino, parent, name)).await;
+        self.checked(result)
     }
+
+    /// # Errors
+    /// As [`ops::unlink::unlink`].
     pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::unlink::unlink(&self.volume, parent, name).await)
     }
+
+    /// # Errors
+    /// As [`ops::unlink::rmdir`].
     pub async fn rmdir(&self, parent: InodeNo, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::unlink::rmdir(&self.volume, parent, name).await)
     }
+
+    /// # Errors
+    /// As [`ops::rename::rename`].
     pub async fn rename(
         &self,
         parent: InodeNo,
@@ -151,16 +315,29 @@ impl Fs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        let (from, to) = (Place { dir: parent, name }, Place { dir: new_parent, name: new_name });
+        let result = self.with_room(|| ops::rename::rename(&self.volume, from, to, mode)).await;
+        self.checked(result)
     }
+
     /// Truncates where asked to; there is nothing to release.
+    ///
+    /// # Errors
+    /// As [`ops::attrs::open`].
     pub async fn open(&self, ino: InodeNo, flags: OpenFlags, caller: Caller) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::attrs::open(&self.volume, ino, flags, caller).await)
     }
+
+    /// # Errors
+    /// As [`ops::data::read`].
     pub async fn read(&self, ino: InodeNo, offset_bytes: u64, len_bytes: u32) -> Result<ReadData, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::data::read(&self.volume, ino, offset_bytes, len_bytes).await)
     }
+
     /// Returns how many bytes were written: fewer than given only where space ran out on the way.
+    ///
+    /// # Errors
+    /// As [`ops::data::write`].
     pub async fn write(
         &self,
         ino: InodeNo,
@@ -169,39 +346,95 @@ impl Fs {
         flags: WriteFlags,
         caller: Caller,
     ) -> Result<u32, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::data::write(&self.volume, ino, offset_bytes, &data, flags, caller).await)
     }
+
+    /// # Errors
+    /// As [`ops::data::seek`].
     pub async fn seek(&self, ino: InodeNo, offset_bytes: u64, target: SeekTarget) -> Result<u64, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::data::seek(&self.volume, ino, offset_bytes, target).await)
     }
+
     /// Files and directories. Returns when everything done to the inode before the call survives a power cut.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
     pub async fn fsync(&self, ino: InodeNo) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(self.volume.journal.sync_inode(ino).await)
     }
+
     /// The same for the whole volume.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
     pub async fn sync(&self) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(self.volume.journal.sync().await)
     }
+
     /// Names after the cookie `after` (0: from the start), in cookie order, `.` and `..` among them, until `emit`
     /// returns false (the entry it refused is not counted as delivered) or the directory ends.
+    ///
+    /// # Errors
+    /// As [`ops::list::readdir`].
     pub async fn readdir(
         &self,
         ino: InodeNo,
         after: u64,
         emit: &mut (dyn FnMut(&DirEntry) -> bool + Send),
     ) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::list::readdir(&self.volume, ino, after, emit).await)
     }
+
     /// The same with attributes. Each entry that `emit` accepts counts one reference, except `.` and `..`.
+    ///
+    /// # Errors
+    /// As [`ops::list::readdirplus`].
     pub async fn readdirplus(
         &self,
         ino: InodeNo,
         after: u64,
         emit: &mut (dyn FnMut(&DirEntry, &Attr) -> bool + Send),
     ) -> Result<(), FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.checked(ops::list::readdirplus(&self.volume, ino, after, emit).await)
     }
+
+    /// # Errors
+    /// `Withdrawn`.
+    #[allow(clippy::unused_async)] // among several nodes it has to ask for a lock
     pub async fn statfs(&self) -> Result<Statfs, FsError> {
-        Err(FsError::Unsupported("not yet"))
+        self.volume.disk.health.check()?;
+        let counts = self.volume.counts();
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(Statfs {
+            block_size_bytes: self.volume.block_size().bytes_u32(),
+            blocks_total: number(counts.total),
+            blocks_free: number(counts.free),
+            inodes_used: number(counts.dinodes),
+            name_max_bytes: 255,
+        })
+    }
+}
+
+/// What the background work was woken by.
+enum Woken {
+    Interval,
+    Orphan,
+    Pressure,
+    Stop,
+}
+
+async fn wait(
+    interval: impl Future<Output = ()>,
+    orphan: impl Future<Output = ()>,
+    pressure: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> Woken {
+    use futures_util::future::{Either, select};
+    futures_util::pin_mut!(interval, orphan, pressure, stop);
+    match select(select(interval, orphan), select(pressure, stop)).await {
+        Either::Left((Either::Left(_), _)) => Woken::Interval,
+        Either::Left((Either::Right(_), _)) => Woken::Orphan,
+        Either::Right((Either::Left(_), _)) => Woken::Pressure,
+        Either::Right((Either::Right(_), _)) => Woken::Stop,
     }
 }

@@ -9,11 +9,21 @@
 //! * A block is changed only under the glock that covers it, and its in-place write follows its commit to the journal.
 
 pub mod addr;
+pub mod alloc;
 pub mod attr;
 pub mod blocks;
+pub mod cache;
 pub mod dir;
+pub mod disk;
 pub mod env;
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod glock;
+pub mod health;
+pub mod inode;
 pub mod journal;
+pub mod mount;
+pub mod ops;
+pub mod stage;
+pub mod volume;

@@ -166,8 +166,7 @@ impl<'v> Stage<'v> {
         self.keep_lock(guard);
         if !self.freed.insert(addr) {
             self.volume.rgrps.leave(&run);
-            let kind =
-                CorruptKind::BitmapTransition { block: addr, from: BlockState::Free, to: BlockState::Free };
+            let kind = CorruptKind::BitmapTransition { block: addr, from: BlockState::Free, to: BlockState::Free };
             return Err(kind.at(self.owner.addr()));
         }
         // Neighbours make one run.

@@ -31,14 +31,7 @@ impl Loaded {
     /// A group as it was just read.
     #[must_use]
     pub fn new(header: RgrpHeader, avail: Avail) -> Self {
-        Self {
-            header,
-            avail,
-            generation_next: header.igeneration,
-            users: 0,
-            recent: true,
-            windows: BTreeMap::new(),
-        }
+        Self { header, avail, generation_next: header.igeneration, users: 0, recent: true, windows: BTreeMap::new() }
     }
 
     /// Nothing may be allocated here.

@@ -151,9 +151,8 @@ impl Rgrps {
     async fn read_blocks(&self, place: &RgrpPlace) -> Result<Vec<Arc<[u8]>>, FsError> {
         let length = place.length as usize;
         self.disk.health.check()?;
-        let cached: Option<Vec<_>> = (0..u64::from(place.length))
-            .map(|block| self.cache.get(BlockAddr(place.addr.0 + block)))
-            .collect();
+        let cached: Option<Vec<_>> =
+            (0..u64::from(place.length)).map(|block| self.cache.get(BlockAddr(place.addr.0 + block))).collect();
         if let Some(blocks) = cached {
             return Ok(blocks);
         }
@@ -411,9 +410,9 @@ impl Rgrps {
             let (_, unlinked) = avail::scan(&group.place, &slices, self.block_size());
             survey.free += u64::from(header.free);
             survey.dinodes += u64::from(header.dinodes);
-            survey.unlinked.extend(
-                unlinked.into_iter().filter_map(|index| InodeNo::new(group.place.block_at(index).0)),
-            );
+            survey
+                .unlinked
+                .extend(unlinked.into_iter().filter_map(|index| InodeNo::new(group.place.block_at(index).0)));
         }
         Ok(survey)
     }

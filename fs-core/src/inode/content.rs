@@ -35,7 +35,7 @@ pub async fn read(volume: &Volume, dinode: &Dinode, offset: u64, len: u32) -> Re
     }
     let block_bytes = volume.disk.block_size().bytes_u64();
     let (first, last) = (offset / block_bytes, (offset + len - 1) / block_bytes);
-    let extents = map::extents(&volume.cache, dinode, first, last - first + 1).await?;
+    let extents = map::extents(&*volume.cache, dinode, first, last - first + 1).await?;
     let start = usize::try_from(offset % block_bytes).unwrap_or(0);
     let buf = match extents.as_slice() {
         [single] => read_extent(volume, single).await?,
@@ -248,7 +248,7 @@ pub async fn seek(volume: &Volume, dinode: &Dinode, offset: u64, hole: bool) -> 
     let end = dinode.size.div_ceil(block_bytes);
     let mut at = offset / block_bytes;
     while at < end {
-        let extent = map::extent_at(&volume.cache, dinode, at, end).await?;
+        let extent = map::extent_at(&*volume.cache, dinode, at, end).await?;
         if extent.addr.is_none() == hole {
             return Ok(Some(offset.max(extent.first * block_bytes)));
         }

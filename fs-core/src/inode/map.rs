@@ -79,12 +79,7 @@ pub(super) async fn child(blocks: &impl Blocks, addr: BlockAddr) -> Result<Array
 ///
 /// # Errors
 /// Errors of reading the tree.
-pub async fn extents(
-    blocks: &impl Blocks,
-    dinode: &Dinode,
-    first: u64,
-    count: u64,
-) -> Result<Vec<Extent>, FsError> {
+pub async fn extents(blocks: &impl Blocks, dinode: &Dinode, first: u64, count: u64) -> Result<Vec<Extent>, FsError> {
     let mut found = Vec::new();
     let end = first.saturating_add(count);
     let mut block = first;
@@ -175,8 +170,7 @@ pub async fn unstuff(stage: &mut Stage<'_>, dinode: &mut Dinode) -> Result<(), F
         let (addr, _) = stage.allocate_data(dinode.ino, dinode.goal, 1).await?;
         let old = stage.meta(dinode.ino.addr(), BlockKind::DINODE).await?;
         let content = old.get(dinode::HEADER_BYTES..dinode::HEADER_BYTES + size).unwrap_or_default();
-        let image: BlockImage =
-            content.iter().copied().chain(std::iter::repeat(0)).take(block_size.bytes()).collect();
+        let image: BlockImage = content.iter().copied().chain(std::iter::repeat(0)).take(block_size.bytes()).collect();
         if dinode.is_journaled() {
             stage.create_jdata(addr, image);
         } else {

@@ -59,9 +59,17 @@ impl Refs {
         }
     }
 
-    /// An inode that can be freed now.
+    /// An inode that can be freed now. One that was found without names on the disk may be in use all the same: it is
+    /// freed when its last user gives it back.
     pub fn next_orphan(&self) -> Option<InodeNo> {
-        self.inner.lock().orphans.pop_front()
+        let mut inner = self.inner.lock();
+        loop {
+            let ino = inner.orphans.pop_front()?;
+            match inner.held.get_mut(&ino) {
+                Some(held) => held.unlinked = true,
+                None => return Some(ino),
+            }
+        }
     }
 
     /// Nobody will ask for these inodes any more: those without names become free to be deleted.

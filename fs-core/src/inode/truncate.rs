@@ -203,7 +203,7 @@ pub async fn shrink(stage: &mut Stage<'_>, dinode: &mut Dinode, size: u64) -> Re
 /// `NoSpace`; errors of reading.
 pub async fn extend(stage: &mut Stage<'_>, dinode: &mut Dinode, size: u64) -> Result<(), FsError> {
     if dinode.is_stuffed() && size > stage.block_size().stuffed_bytes_max() as u64 {
-        super::map::unstuff(stage, dinode).await?;
+        map::unstuff(stage, dinode).await?;
     } else {
         super::content::clear_tail(stage, dinode, dinode.size).await?;
     }

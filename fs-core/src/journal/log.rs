@@ -287,10 +287,7 @@ impl Journal {
                 state.running.ordered.push((block.ino, block.addr));
             }
         }
-        state
-            .running
-            .freed
-            .extend(change.bits.iter().filter(|run| run.to == crate::format::rgrp::BlockState::Free));
+        state.running.freed.extend(change.bits.iter().filter(|run| run.to == crate::format::rgrp::BlockState::Free));
         if change.delta != StatfsDelta::default() {
             state.local.total = state.local.total.wrapping_add(change.delta.total);
             state.local.free = state.local.free.wrapping_add(change.delta.free);
@@ -473,8 +470,7 @@ impl Journal {
 
     /// Writes a sealed transaction and the header that commits it.
     async fn write_sealed(&self, sealed: &Sealed) -> Result<(), FsError> {
-        let encoder =
-            Encoder::new(self.map.jid(), self.block_size(), &sealed.metadata, &sealed.jdata, &sealed.revokes);
+        let encoder = Encoder::new(self.map.jid(), self.block_size(), &sealed.metadata, &sealed.jdata, &sealed.revokes);
         let count = encoder.block_count();
         let piece = (crate::disk::TRANSFER_BYTES_MAX / self.block_size().bytes()).max(1);
         let mut done = 0;
@@ -502,13 +498,11 @@ impl Journal {
         let Some(addr) = self.map.addr(position) else {
             return Err(FsError::Invalid("log position outside the journal"));
         };
-        let flags = if sealed.clean {
-            log::flags::UNMOUNT | log::flags::FLUSH_SHUTDOWN
-        } else {
-            log::flags::FLUSH_NORMAL
-        };
+        let flags =
+            if sealed.clean { log::flags::UNMOUNT | log::flags::FLUSH_SHUTDOWN } else { log::flags::FLUSH_NORMAL };
         let mut block = IoBuf::zeroed(self.block_size().bytes());
-        log::write_header(
+        let write = if self.disk.checksums() { log::write_header } else { log::write_header_unstamped };
+        write(
             &mut block,
             &NewHeader {
                 jid: self.map.jid(),
@@ -531,8 +525,7 @@ impl Journal {
     /// The header is durable: the images may go to their places, the freed blocks to others.
     async fn complete(&self, sealed: Sealed) {
         // A checkpoint under way may be writing a block that was freed: its write must end before the block is reused.
-        let checkpoint =
-            if sealed.freed.is_empty() { None } else { Some(self.checkpointing.lock().await) };
+        let checkpoint = if sealed.freed.is_empty() { None } else { Some(self.checkpointing.lock().await) };
         let mut state = self.state.lock();
         let state = &mut *state;
         let mut remaining = 0;

@@ -2,11 +2,11 @@
 
 use crate::addr::InodeNo;
 use crate::attr::{Attr, FileKind};
+use crate::blocks::Blocks;
 use crate::dir::{self, Link};
 use crate::error::{CorruptKind, FsError};
 use crate::format::dinode::{self, Dinode};
 use crate::format::meta::BlockKind;
-use crate::blocks::Blocks;
 use crate::glock::service::Mode;
 use crate::volume::Volume;
 

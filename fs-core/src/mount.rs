@@ -1,0 +1,439 @@
+//! Mounting and unmounting: from a device to a [`Volume`], and back to a clean disk.
+//!
+//! Order: superblock, system files as far as they are needed to find the journals, replay of every dirty journal, and
+//! only then everything else, read anew.
+
+use std::sync::Arc;
+
+use block::device::{BlockDevice, Durability, IoBuf};
+use parking_lot::Mutex;
+use zerocopy::FromBytes;
+
+use crate::addr::{BlockAddr, InodeNo};
+use crate::alloc::rgrps::Rgrps;
+use crate::attr::FileKind;
+use crate::blocks::Edit;
+use crate::cache::Cache;
+use crate::dir::{self, CookieKey};
+use crate::disk::Disk;
+use crate::env::Env;
+use crate::error::{CorruptKind, FsError};
+use crate::format::block_size::BlockSize;
+use crate::format::dinode::{self, Dinode};
+use crate::format::log::StatfsDelta;
+use crate::format::marker::{self, RawMarker};
+use crate::format::meta::BlockKind;
+use crate::format::rgrp::{RINDEX_ENTRY_BYTES, RawRindexEntry, RgrpPlace};
+use crate::format::superblock::{self, Superblock};
+use crate::format::system_files::RawStatfs;
+use crate::fs::MountOptions;
+use crate::glock::Glocks;
+use crate::glock::service::LockService;
+use crate::inode::refs::Refs;
+use crate::inode::{content, map};
+use crate::journal::chain::Bounds;
+use crate::journal::extents::{Extent, JournalMap};
+use crate::journal::head::{self, Head};
+use crate::journal::log::{Journal, NodeFiles, Start};
+use crate::journal::recover::{Inspected, Recovery};
+use crate::stage::Stage;
+use crate::volume::Volume;
+
+/// Largest resource index that is read: enough for every volume that the format can describe in practice.
+const RINDEX_BYTES_MAX: u64 = 1 << 30;
+/// Most journals that a volume can have: names have three digits.
+const JOURNALS_MAX: u32 = 1000;
+
+/// Reads and checks the superblock.
+///
+/// # Errors
+/// `Device`, `Corrupt`.
+pub async fn read_superblock(device: &dyn BlockDevice) -> Result<Superblock, FsError> {
+    if device.geometry().size_bytes < superblock::OFFSET_BYTES + 4096 {
+        return Err(FsError::NotMountable("the device is too small to hold a volume".into()));
+    }
+    let bytes = device.read(superblock::OFFSET_BYTES, IoBuf::zeroed(4096)).await?;
+    Superblock::parse(&bytes)
+}
+
+/// Mounts the volume on `device`. The second value says whether journals were replayed, so that inodes without names
+/// have to be searched for.
+///
+/// # Errors
+/// `NotMountable` with a reason; `Corrupt`, `Device`.
+pub async fn mount(
+    device: Arc<dyn BlockDevice>,
+    options: MountOptions,
+    env: Arc<dyn Env>,
+    locks: Arc<dyn LockService>,
+) -> Result<(Volume, bool), FsError> {
+    let superblock = read_superblock(&*device).await?;
+    if superblock.lock_proto.starts_with("fsck_") {
+        return Err(FsError::NotMountable(
+            "a repair by fsck.gfs2 is running on it, or was interrupted: run it to its end first".into(),
+        ));
+    }
+    let geometry = device.geometry();
+    if geometry.logical_sector_bytes > superblock.block_size.bytes_u32() {
+        return Err(FsError::NotMountable(format!(
+            "its blocks of {} bytes are smaller than the device's sectors of {} bytes",
+            superblock.block_size.bytes(),
+            geometry.logical_sector_bytes
+        )));
+    }
+    if geometry.read_only && !options.read_only {
+        return Err(FsError::NotMountable("the device is read-only: mount with -o ro".into()));
+    }
+
+    // What is read now may be older than what the journals hold, and a block of it may be torn.
+    let early = Disk::new(Arc::clone(&device), superblock.block_size);
+    let journals = find_journals(&early, &superblock).await?;
+    let recovered = recover_journals(&early, &superblock, &journals, &*env).await?;
+
+    let disk = Arc::new(Disk::new(device, superblock.block_size));
+    disk.set_checksums(recovered.checksums);
+    let cache = Arc::new(Cache::new(Arc::clone(&disk), options.cache_bytes));
+    let glocks = Arc::new(Glocks::new(locks));
+    let files = SystemFiles::find(&cache, &superblock, u32::try_from(journals.len()).unwrap_or(u32::MAX)).await?;
+    let places = read_rindex(&cache, &files.rindex, &disk).await?;
+    let rgrps = Arc::new(Rgrps::new(
+        Arc::clone(&disk),
+        Arc::clone(&cache),
+        Arc::clone(&glocks),
+        places,
+        options.cache_bytes / 4,
+    ));
+
+    let master = read_counts(&cache, files.statfs).await?;
+    let mut local = StatfsDelta::default();
+    for ino in &files.statfs_changes {
+        let change = read_counts(&cache, *ino).await?;
+        local.total = local.total.wrapping_add(change.total);
+        local.free = local.free.wrapping_add(change.free);
+        local.dinodes = local.dinodes.wrapping_add(change.dinodes);
+    }
+    let (Some(own_map), Some(own_head), Some(own_change)) =
+        (journals.into_iter().next(), recovered.heads.first(), files.statfs_changes.first())
+    else {
+        return Err(FsError::NotMountable("it has no journal".into()));
+    };
+    // The log rewrites this block at each flush.
+    cache.meta_pinned(own_change.addr(), BlockKind::DINODE).await?;
+    let start = Start { head: own_head.position, sequence: own_head.sequence, local };
+    let journal = Journal::new(
+        Arc::clone(&disk),
+        Arc::clone(&cache),
+        Arc::clone(&rgrps),
+        Arc::clone(&env),
+        own_map,
+        NodeFiles { statfs_change: *own_change, quota_change: files.quota_change },
+        start,
+    );
+    let volume = Volume {
+        disk,
+        cache,
+        glocks,
+        rgrps,
+        journal,
+        env,
+        cookies: CookieKey::new(&superblock.uuid),
+        superblock,
+        options,
+        refs: Refs::default(),
+        statfs_file: files.statfs,
+        statfs_master: Mutex::new(master),
+    };
+    if !volume.options.read_only {
+        settle_counts(&volume, local, &files, recovered.recount).await?;
+    }
+    // The root directory has to be there, or nothing that follows makes sense.
+    let root = volume.dinode(volume.superblock.root).await?;
+    if root.kind != FileKind::Directory {
+        return Err(CorruptKind::SystemFileShape { name: "root directory" }.at(root.ino.addr()));
+    }
+    Ok((volume, recovered.replayed))
+}
+
+/// Finds a system file in a system directory.
+async fn system_file(cache: &Cache, dir: &Dinode, name: &'static str) -> Result<Dinode, FsError> {
+    named_system_file(cache, dir, name.as_bytes(), name).await
+}
+
+async fn named_system_file(cache: &Cache, dir: &Dinode, name: &[u8], kind: &'static str) -> Result<Dinode, FsError> {
+    let missing = CorruptKind::SystemFileMissing { name: kind }.at(dir.ino.addr());
+    let link = dir::lookup(cache, dir, name).await?.ok_or(missing)?;
+    read_dinode(cache, link.ino).await
+}
+
+async fn read_dinode(cache: &Cache, ino: InodeNo) -> Result<Dinode, FsError> {
+    use crate::blocks::Blocks;
+    let block = cache.meta(ino.addr(), BlockKind::DINODE).await?;
+    Dinode::parse(ino, &block, cache.block_size())
+}
+
+/// The journals, by number.
+async fn find_journals(disk: &Disk, superblock: &Superblock) -> Result<Vec<JournalMap>, FsError> {
+    let cache = Cache::new(Arc::new(disk.again()), 4 << 20);
+    let master = read_dinode(&cache, superblock.master).await?;
+    let jindex = system_file(&cache, &master, "jindex").await?;
+    let mut journals = Vec::new();
+    for jid in 0..JOURNALS_MAX {
+        let name = format!("journal{jid}");
+        let Some(link) = dir::lookup(&cache, &jindex, name.as_bytes()).await? else { break };
+        let dinode = read_dinode(&cache, link.ino).await?;
+        let blocks = dinode.size / cache_block_bytes(superblock.block_size);
+        if dinode.size > 1 << 30 {
+            return Err(CorruptKind::JournalShape { jid }.at(link.ino.addr()));
+        }
+        let extents: Vec<Extent> = map::extents(&cache, &dinode, 0, blocks)
+            .await?
+            .into_iter()
+            .filter_map(|extent| Some(Extent { position: extent.first, addr: extent.addr?, count: extent.count }))
+            .collect();
+        journals.push(JournalMap::new(jid, link.ino, superblock.block_size, &extents)?);
+    }
+    if journals.is_empty() {
+        return Err(CorruptKind::SystemFileMissing { name: "journal0" }.at(jindex.ino.addr()));
+    }
+    Ok(journals)
+}
+
+const fn cache_block_bytes(block_size: BlockSize) -> u64 {
+    block_size.bytes_u64()
+}
+
+/// What replay left.
+struct Recovered {
+    /// Where each journal goes on.
+    heads: Vec<LogEnd>,
+    /// Block checksums can be believed.
+    checksums: bool,
+    /// Some journal was replayed.
+    replayed: bool,
+    /// The counters in the statfs files are not to be trusted.
+    recount: bool,
+}
+
+/// The last header of a clean journal.
+#[derive(Clone, Copy)]
+struct LogEnd {
+    position: u32,
+    sequence: u64,
+}
+
+/// Replays every dirty journal.
+async fn recover_journals(
+    disk: &Disk,
+    superblock: &Superblock,
+    journals: &[JournalMap],
+    env: &dyn Env,
+) -> Result<Recovered, FsError> {
+    let device = &**disk.device();
+    let mut heads: Vec<Head> = Vec::new();
+    for journal in journals {
+        heads.push(head::find(device, journal).await?);
+    }
+    let marked = has_marker(device, superblock).await?;
+    // Another implementation that wrote here kept the checksum fields, but not their truth.
+    let checksums = marked && heads.iter().all(|head| head.header.stamped);
+    let writable = !device.geometry().read_only;
+    if marked && !checksums {
+        tracing::warn!("another implementation has written to the volume: its block checksums are not used any more");
+        if writable {
+            remove_marker(device).await?;
+        }
+    }
+    let mut recovered = Recovered { heads: Vec::new(), checksums, replayed: false, recount: false };
+    for (journal, head) in journals.iter().zip(heads) {
+        let clean = LogEnd { position: head.header.blkno, sequence: head.header.sequence };
+        if head.header.is_clean() {
+            recovered.heads.push(clean);
+            continue;
+        }
+        if !writable {
+            return Err(FsError::NotMountable(format!(
+                "journal {} has to be replayed, which a read-only device does not allow",
+                journal.jid()
+            )));
+        }
+        let recovery = Recovery {
+            device,
+            journal,
+            bounds: Bounds {
+                first: BlockAddr(Superblock::addr(superblock.block_size).0 + 1),
+                end: BlockAddr(disk.block_count()),
+            },
+            checksums_hold: checksums,
+            writer_jid: 0,
+            now: env.now(),
+        };
+        let Inspected::Dirty(log) = recovery.inspect().await? else {
+            recovered.heads.push(clean);
+            continue;
+        };
+        let replayed = recovery.apply(&log).await?;
+        tracing::info!(
+            "journal {} replayed: {} blocks, {} images void",
+            journal.jid(),
+            replayed.blocks,
+            replayed.revoked
+        );
+        recovered.replayed = true;
+        recovered.recount |= !replayed.stamped;
+        recovered.heads.push(LogEnd { position: replayed.position, sequence: replayed.sequence });
+    }
+    Ok(recovered)
+}
+
+async fn has_marker(device: &dyn BlockDevice, superblock: &Superblock) -> Result<bool, FsError> {
+    let bytes = device.read(marker::OFFSET_BYTES, IoBuf::zeroed(marker::SIZE_BYTES)).await?;
+    Ok(RawMarker::parse(&bytes, superblock.uuid).is_some())
+}
+
+async fn remove_marker(device: &dyn BlockDevice) -> Result<(), FsError> {
+    device.write(marker::OFFSET_BYTES, IoBuf::zeroed(marker::SIZE_BYTES), Durability::Durable).await?;
+    Ok(())
+}
+
+/// System files that a mount works with.
+struct SystemFiles {
+    rindex: Dinode,
+    statfs: InodeNo,
+    /// Of every journal.
+    statfs_changes: Vec<InodeNo>,
+    /// Of this node.
+    quota_change: InodeNo,
+}
+
+impl SystemFiles {
+    async fn find(cache: &Cache, superblock: &Superblock, journals: u32) -> Result<Self, FsError> {
+        let master = read_dinode(cache, superblock.master).await?;
+        let per_node = system_file(cache, &master, "per_node").await?;
+        let mut statfs_changes = Vec::new();
+        for jid in 0..journals {
+            let name = format!("statfs_change{jid}");
+            statfs_changes.push(named_system_file(cache, &per_node, name.as_bytes(), "statfs_change").await?.ino);
+        }
+        let quota_change = system_file(cache, &per_node, "quota_change0").await?.ino;
+        Ok(Self {
+            rindex: system_file(cache, &master, "rindex").await?,
+            statfs: system_file(cache, &master, "statfs").await?.ino,
+            statfs_changes,
+            quota_change,
+        })
+    }
+}
+
+async fn read_rindex(cache: &Cache, rindex: &Dinode, disk: &Disk) -> Result<Vec<RgrpPlace>, FsError> {
+    let at = rindex.ino.addr();
+    let entry_bytes = RINDEX_ENTRY_BYTES as u64;
+    if rindex.size == 0 || !rindex.size.is_multiple_of(entry_bytes) || rindex.size > RINDEX_BYTES_MAX {
+        return Err(CorruptKind::RindexSize { size: rindex.size }.at(at));
+    }
+    let content = content::read_whole(cache, rindex, RINDEX_BYTES_MAX).await?;
+    let mut places: Vec<RgrpPlace> = Vec::with_capacity(content.len() / RINDEX_ENTRY_BYTES);
+    for entry in content.chunks_exact(RINDEX_ENTRY_BYTES) {
+        let raw = RawRindexEntry::ref_from_bytes(entry).map_err(|_| CorruptKind::ShortBlock.at(at))?;
+        let place = RgrpPlace::parse(at, raw, disk.block_size())?;
+        if places.last().is_some_and(|last| place.addr < last.end()) {
+            return Err(CorruptKind::RindexOrder { rgrp: place.addr }.at(at));
+        }
+        if place.end().0 > disk.block_count() {
+            let needed = place.end().0.saturating_mul(disk.block_size().bytes_u64());
+            return Err(FsError::NotMountable(format!(
+                "the device has {} bytes, but the volume on it reaches to byte {needed}: it has been cut short",
+                disk.device().geometry().size_bytes
+            )));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// Where the counters stand in the dinode of a statfs file.
+fn counts_in(block: &[u8]) -> Option<&[u8]> {
+    block.get(dinode::HEADER_BYTES..dinode::HEADER_BYTES + size_of::<RawStatfs>())
+}
+
+async fn read_counts(cache: &Cache, ino: InodeNo) -> Result<StatfsDelta, FsError> {
+    use crate::blocks::Blocks;
+    let dinode = read_dinode(cache, ino).await?;
+    let wrong = CorruptKind::SystemFileShape { name: "statfs" }.at(ino.addr());
+    if !dinode.is_stuffed() || dinode.size < size_of::<RawStatfs>() as u64 {
+        return Err(wrong);
+    }
+    let block = cache.meta(ino.addr(), BlockKind::DINODE).await?;
+    let raw = counts_in(&block).and_then(|bytes| RawStatfs::read_from_bytes(bytes).ok()).ok_or(wrong)?;
+    Ok(raw.get())
+}
+
+async fn put_counts(stage: &mut Stage<'_>, ino: InodeNo, counts: StatfsDelta) -> Result<(), FsError> {
+    use zerocopy::IntoBytes;
+    stage.set_owner(ino);
+    let block = stage.edit(ino.addr(), BlockKind::DINODE).await?;
+    if let Some(to) = block.get_mut(dinode::HEADER_BYTES..dinode::HEADER_BYTES + size_of::<RawStatfs>()) {
+        to.copy_from_slice(RawStatfs::new(counts).as_bytes());
+    }
+    Ok(())
+}
+
+/// Brings the statfs file up to date after others have left counters behind.
+async fn settle_counts(volume: &Volume, local: StatfsDelta, files: &SystemFiles, recount: bool) -> Result<(), FsError> {
+    if !recount && local == StatfsDelta::default() {
+        return Ok(());
+    }
+    let truth = if recount {
+        let survey = volume.rgrps.survey().await?;
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        StatfsDelta {
+            total: number(volume.rgrps.blocks_total()),
+            free: number(survey.free),
+            dinodes: number(survey.dinodes),
+        }
+    } else {
+        volume.counts()
+    };
+    let mut stage = Stage::new(volume, volume.statfs_file);
+    // The node's own file is written with every flush.
+    for ino in files.statfs_changes.iter().skip(1) {
+        put_counts(&mut stage, *ino, StatfsDelta::default()).await?;
+    }
+    write_master(volume, stage, truth, local).await
+}
+
+/// Writes `truth` into the statfs file, and takes `local` out of this node's own counters, in one transaction.
+async fn write_master(
+    volume: &Volume,
+    mut stage: Stage<'_>,
+    truth: StatfsDelta,
+    local: StatfsDelta,
+) -> Result<(), FsError> {
+    put_counts(&mut stage, volume.statfs_file, truth).await?;
+    stage.add_counts(StatfsDelta {
+        total: local.total.wrapping_neg(),
+        free: local.free.wrapping_neg(),
+        dinodes: local.dinodes.wrapping_neg(),
+    });
+    stage.commit().await?;
+    *volume.statfs_master.lock() = truth;
+    Ok(())
+}
+
+/// Leaves a clean volume behind. No operation runs any more.
+///
+/// # Errors
+/// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then.
+pub async fn unmount(volume: &Volume) -> Result<(), FsError> {
+    volume.disk.health.check()?;
+    if volume.options.read_only {
+        return Ok(());
+    }
+    volume.refs.drop_all();
+    while volume.reclaim().await? {}
+    let local = volume.journal.local();
+    if local != StatfsDelta::default() {
+        let truth = volume.counts();
+        write_master(volume, Stage::new(volume, volume.statfs_file), truth, local).await?;
+    }
+    volume.journal.close().await
+}
