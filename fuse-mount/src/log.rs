@@ -3,7 +3,7 @@
 //! `LUNFS_LOG` chooses what is logged, in the syntax of tracing's filters (`debug`, `fuse_mount=trace,info`).
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +17,8 @@ const FILTER_VARIABLE: &str = "LUNFS_LOG";
 /// Starts logging. What happens before goes nowhere, and a second call does nothing.
 pub fn start(foreground: bool) {
     if foreground {
-        let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+        let terminal = io::stderr().is_terminal();
+        let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false);
         tracing_subscriber::registry().with(filter("info")).with(layer).try_init().ok();
     } else if let Ok(journal) = tracing_journald::layer() {
         let journal = journal.with_syslog_identifier("lunfs".to_owned());

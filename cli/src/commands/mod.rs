@@ -6,6 +6,7 @@
 //!   user typed.
 
 mod completion;
+mod debug;
 mod install;
 mod man;
 mod mount;
@@ -20,8 +21,15 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 /// Every command, in the order in which help lists them.
-pub(crate) const COMMANDS: &[Command] =
-    &[mount::COMMAND, umount::COMMAND, install::COMMAND, version::COMMAND, completion::COMMAND, man::COMMAND];
+pub(crate) const COMMANDS: &[Command] = &[
+    mount::COMMAND,
+    umount::COMMAND,
+    install::COMMAND,
+    debug::COMMAND,
+    version::COMMAND,
+    completion::COMMAND,
+    man::COMMAND,
+];
 
 /// One command.
 pub(crate) struct Command {

@@ -84,7 +84,7 @@ impl Run for Mount {
             return Ok(daemon::run_as_daemon(&request).into());
         }
         if request.options.foreground {
-            return Ok(daemon::run_in_front(&request).into());
+            return Ok(daemon::run_in_front(&request).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS));
         }
         let mut daemon_arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
         daemon_arguments.push(DETACHED.into());

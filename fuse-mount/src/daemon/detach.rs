@@ -115,6 +115,12 @@ impl Reporter {
         !(polled.is_ok() && ends.iter().any(|end| end.revents().contains(PollFlags::ERR)))
     }
 
+    /// Whether the report is still to be made.
+    #[must_use]
+    pub fn is_reporting(&self) -> bool {
+        self.pipe.is_some()
+    }
+
     /// Reports once, and lets go of the terminal. Returns whether somebody was there to read it.
     pub fn report(&mut self, status: u8, message: &str) -> bool {
         let Some(mut pipe) = self.pipe.take() else { return true };
@@ -130,9 +136,10 @@ impl Reporter {
 fn close_inherited() {
     let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = folder.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok()).collect();
-    for fd in open.into_iter().filter(|fd| *fd > 2) {
-        // SAFETY: this runs before anything else in the process, so no object owns a descriptor above 2. The one
-        // through which the folder was read is closed already, and closing it again is an error without effect.
+    // The descriptor through which the folder was read is among them, and closed by now.
+    let is_open = |fd: &i32| std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && is_open(fd)) {
+        // SAFETY: the descriptor is open, and this runs before anything else in the process, so no object owns it.
         unsafe { rustix::io::close(fd) };
     }
 }

@@ -23,7 +23,7 @@ pub mod registry;
 mod serve;
 
 use detach::Reporter;
-use registry::Registered;
+use registry::{Registered, State};
 
 /// One mount that was asked for.
 #[derive(Debug, Clone)]
@@ -53,36 +53,30 @@ pub fn start(request: &MountRequest, daemon_arguments: &[OsString]) -> Result<()
     detach::start(daemon_arguments)
 }
 
-/// Mounts and serves in this process, until the volume is unmounted. Returns the exit status.
-pub fn run_in_front(request: &MountRequest) -> u8 {
+/// Mounts and serves in this process, until the volume is unmounted.
+///
+/// # Errors
+/// Whatever stops the mount, and what keeps it from ending clean.
+pub fn run_in_front(request: &MountRequest) -> Result<(), MountError> {
     crate::log::start(true);
-    finish(run(request, &mut Reporter::nobody()), |line| tracing::error!("{line}"))
+    run(request, &mut Reporter::nobody())
 }
 
-/// The same, as the daemon that [`start`] waits for. To be called before anything else in the process.
+/// The same, as the daemon that [`start`] waits for. To be called before anything else in the process. Returns the exit
+/// status.
+#[must_use]
 pub fn run_as_daemon(request: &MountRequest) -> u8 {
-    let mut reporter = match Reporter::of_daemon() {
-        Ok(reporter) => reporter,
-        Err(_) => return status::SYSTEM,
-    };
+    let Ok(mut reporter) = Reporter::of_daemon() else { return status::SYSTEM };
     crate::log::start(false);
-    let result = run(request, &mut reporter);
-    let status = result.as_ref().map_or_else(MountError::status, |()| status::OK);
-    if let Err(error) = &result {
-        // After a successful mount nobody reads it; then the log has it.
-        reporter.report(status, &one_line(error));
+    let Err(error) = run(request, &mut reporter) else { return status::OK };
+    let line = one_line(&error);
+    if reporter.is_reporting() {
+        reporter.report(error.status(), &line);
+    } else {
+        // The command that started this daemon has gone long ago.
+        tracing::error!("{line}");
     }
-    finish(result, |line| tracing::error!("{line}"))
-}
-
-fn finish(result: Result<(), MountError>, tell: impl FnOnce(&str)) -> u8 {
-    match result {
-        Ok(()) => status::OK,
-        Err(error) => {
-            tell(&one_line(&error));
-            error.status()
-        }
-    }
+    error.status()
 }
 
 /// Device and mount point, as absolute paths.
@@ -101,6 +95,7 @@ impl Places {
         if !request.options.single {
             return Err(MountError::NeedsSingle);
         }
+        syscall::open_fuse().map_err(MountError::NoFuse)?;
         let device = spec::resolve(&request.spec)?;
         let target = target::resolve(&request.target)?;
         leftover::clear_target(&target)?;
@@ -108,36 +103,44 @@ impl Places {
         Ok(Self { device, target })
     }
 
+    /// Refuses what a living daemon serves. One that is on its way out is waited for.
     fn refuse_if_mounted(&self) -> Result<(), MountError> {
-        match Registered::serving(&self.device) {
-            Some(Registered { record, .. }) => Err(MountError::MountedAlready {
-                device: record.device,
-                mounted_on: record.mounted_on,
-                pid: record.pid,
-            }),
-            None => Ok(()),
+        while let Some(mut daemon) = Registered::serving(&self.device) {
+            let record = daemon.refresh().map_err(MountError::system("reading /run/lunfs"))?.clone();
+            if record.state == State::Serving {
+                return Err(MountError::MountedAlready {
+                    device: record.device,
+                    mounted_on: record.mounted_on,
+                    pid: record.pid,
+                });
+            }
+            daemon.wait().map_err(MountError::system("waiting for the daemon of an earlier mount"))?;
         }
+        Ok(())
     }
 
     /// Claims and opens the device. The claim comes first: opening some kinds of image writes to them, and what is
     /// claimed has no living daemon.
     fn open(&self, options: &Options) -> Result<(Claim, Arc<dyn BlockDevice>), MountError> {
         let open = |read_only| block::open(&self.device, block::OpenOptions { read_only, io_uring: options.io_uring });
-        let claimed = match Claim::take(&self.device, Sharing::Exclusive) {
-            Ok(claim) => return Ok((claim, open(false)?)),
-            Err(ClaimError::InUse { path }) => {
-                self.refuse_if_mounted()?;
-                return Err(MountError::Claim(ClaimError::InUse { path }));
-            }
-            Err(error) => error,
+        let open_claimed = || match open(false) {
+            Err(error) if options.fs.read_only && error.is_read_only_medium() => open(true),
+            opened => opened,
         };
-        // It cannot be opened for writing. Opening it again says best why not.
-        match open(false) {
-            Err(error) if options.fs.read_only && error.is_read_only_medium() => {
-                Ok((Claim::take(&self.device, Sharing::Shared)?, open(true)?))
+        match Claim::take(&self.device, Sharing::Exclusive) {
+            Ok(claim) => Ok((claim, open_claimed()?)),
+            Err(error @ ClaimError::InUse { .. }) => {
+                self.refuse_if_mounted()?;
+                Err(MountError::Claim(error))
             }
-            Err(error) => Err(MountError::Open(error)),
-            Ok(_) => Err(MountError::Claim(claimed)),
+            // It cannot be opened for writing. Opening it once more says best why not.
+            Err(error) => match open(false) {
+                Err(error) if options.fs.read_only && error.is_read_only_medium() => {
+                    Ok((Claim::take(&self.device, Sharing::Shared)?, open(true)?))
+                }
+                Err(better) => Err(MountError::Open(better)),
+                Ok(_) => Err(MountError::Claim(error)),
+            },
         }
     }
 }

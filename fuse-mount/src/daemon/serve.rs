@@ -19,7 +19,7 @@ use crate::handlers::Handlers;
 use crate::kernel::{Session, TransportOptions};
 use crate::mount::mountinfo::FsId;
 use crate::mount::options::Options;
-use crate::mount::{connection, syscall};
+use crate::mount::{connection, syscall, utab};
 
 /// A volume that can answer, and the connection that will bring the questions.
 pub(super) struct Volume<'a> {
@@ -43,6 +43,9 @@ pub(super) fn serve(
     let served = Stops::listen(runtime).and_then(|stops| {
         let attached = attach(runtime, &handlers, fuse, places, options, reporter)?;
         registration = register(&attached, places);
+        if registration.is_some() {
+            utab::enter(&places.device, &places.target);
+        }
         serve_attached(runtime, attached, stops, places, reporter)
     });
     if let Some(registration) = &mut registration {

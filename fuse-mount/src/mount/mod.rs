@@ -8,3 +8,4 @@ pub mod spec;
 pub mod syscall;
 pub mod target;
 pub mod umount;
+pub mod utab;

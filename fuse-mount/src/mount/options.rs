@@ -97,6 +97,8 @@ const MEANINGLESS_WITH_VALUE: &[&str] = &[
     "statfs_percent",
     "quota_quantum",
     "comment",
+    "helper",
+    "uhelper",
 ];
 
 /// Options that are understood and cannot be honoured yet.
