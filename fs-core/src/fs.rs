@@ -157,7 +157,7 @@ impl Fs {
             .await;
             let done = match woken {
                 Woken::Interval => journal.sync().await,
-                Woken::Orphan => self.delete_orphans().await,
+                Woken::Orphan => self.volume.delete_orphans().await.map(drop),
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
             };
@@ -165,13 +165,6 @@ impl Fs {
                 return;
             }
         }
-    }
-
-    async fn delete_orphans(&self) -> Result<(), FsError> {
-        while let Some(ino) = self.volume.refs.next_orphan() {
-            crate::inode::delete::delete(&self.volume, ino).await?;
-        }
-        Ok(())
     }
 
     /// Finds inodes without names that a crash has left, once.

@@ -142,6 +142,7 @@ pub async fn mount(
         refs: Refs::default(),
         statfs_file: files.statfs,
         statfs_master: Mutex::new(master),
+        deleting: tokio::sync::Mutex::new(()),
     };
     if !volume.options.read_only {
         settle_counts(&volume, local, &files, recovered.recount).await?;

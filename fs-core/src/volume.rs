@@ -50,6 +50,8 @@ pub struct Volume {
     pub statfs_file: InodeNo,
     /// See `statfs_file`.
     pub statfs_master: Mutex<StatfsDelta>,
+    /// Held by whoever frees inodes without names.
+    pub deleting: tokio::sync::Mutex<()>,
 }
 
 impl Volume {
@@ -118,17 +120,32 @@ impl Volume {
         }
     }
 
+    /// Frees the inodes that nobody uses any more. Returns whether there was one, or somebody else was busy with it: on
+    /// return, all that waited before the call is freed.
+    ///
+    /// # Errors
+    /// Device errors, `Corrupt`, `Withdrawn`.
+    pub async fn delete_orphans(&self) -> Result<bool, FsError> {
+        let turn = self.deleting.try_lock();
+        let mut found = turn.is_err();
+        let _turn = match turn {
+            Ok(turn) => turn,
+            Err(_) => self.deleting.lock().await,
+        };
+        while let Some(ino) = self.refs.next_orphan() {
+            crate::inode::delete::delete(self, ino).await?;
+            found = true;
+        }
+        Ok(found)
+    }
+
     /// Makes room where that is possible: frees inodes that nobody uses any more, and lets go of blocks whose freeing
     /// is not durable yet. Returns whether there was anything to do.
     ///
     /// # Errors
     /// Device errors, `Withdrawn`.
     pub async fn reclaim(&self) -> Result<bool, FsError> {
-        let mut found = false;
-        while let Some(ino) = self.refs.next_orphan() {
-            crate::inode::delete::delete(self, ino).await?;
-            found = true;
-        }
+        let mut found = self.delete_orphans().await?;
         if self.journal.has_pending_frees() {
             self.journal.sync().await?;
             found = true;

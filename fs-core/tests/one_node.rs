@@ -42,6 +42,8 @@ fn image(dir: &Path, size_mib: u64, block_size: u32, journals: u32) -> std::path
 
 fn fsck(path: &Path) {
     let out = Command::new("fsck.gfs2").arg("-n").arg(path).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    println!("{}", text.lines().filter(|l| !l.contains("pass")).collect::<Vec<_>>().join("\n"));
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
 }
 
