@@ -35,6 +35,11 @@ impl IoBuf {
         Self(AVec::with_capacity(BUFFER_ALIGN_BYTES, len_bytes))
     }
 
+    /// Empties the buffer and keeps its memory.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Appends a copy of `bytes`.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);

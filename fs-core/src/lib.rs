@@ -19,6 +19,7 @@ pub mod env;
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod geometry;
 pub mod glock;
 pub mod health;
 pub mod inode;

@@ -1,0 +1,1 @@
+//! What stood on a device before.
