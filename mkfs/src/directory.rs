@@ -65,8 +65,11 @@ impl Shape {
         let deepest = leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(0);
         let depth = deepest.max(block_size.hash_depth_initial());
         let table_bytes = 8_usize << depth;
-        let table_blocks =
-            if table_bytes <= block_size.stuffed_bytes_max() { 0 } else { table_bytes.div_ceil(block_size.payload_bytes()) };
+        let table_blocks = if table_bytes <= block_size.stuffed_bytes_max() {
+            0
+        } else {
+            table_bytes.div_ceil(block_size.payload_bytes())
+        };
         Self { hashed: Some(Hashed { depth, table: Tree::new(table_blocks as u64, block_size), leaves }) }
     }
 
@@ -112,7 +115,10 @@ impl Hashed {
     /// The hash table when the first leaf stands at `leaf_first`, as bytes.
     pub(crate) fn table_bytes(&self, leaf_first: u64) -> Vec<u8> {
         let leaves = self.leaves.iter().zip(leaf_first..);
-        leaves.flat_map(|(leaf, addr)| std::iter::repeat_n(addr.to_be_bytes(), 1 << (self.depth - leaf.depth))).flatten().collect()
+        leaves
+            .flat_map(|(leaf, addr)| std::iter::repeat_n(addr.to_be_bytes(), 1 << (self.depth - leaf.depth)))
+            .flatten()
+            .collect()
     }
 
     /// Fills `block` with a leaf of the directory `dir`.

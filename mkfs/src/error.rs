@@ -10,7 +10,9 @@ use crate::options::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Blocks cannot be smaller than what the device writes.
-    #[error("blocks of {block_bytes} bytes are smaller than the device's sectors of {sector_bytes}; use -b {sector_bytes} or larger")]
+    #[error(
+        "blocks of {block_bytes} bytes are smaller than the device's sectors of {sector_bytes}; use -b {sector_bytes} or larger"
+    )]
     BlockBelowSector {
         /// Block size, in bytes.
         block_bytes: u32,
@@ -46,7 +48,9 @@ pub enum PlanError {
         fit: u32,
     },
     /// No or too many journals.
-    #[error("{journals} journals are not possible; choose 1 to {JOURNALS_MAX} (-j), one for each node that mounts the volume at the same time")]
+    #[error(
+        "{journals} journals are not possible; choose 1 to {JOURNALS_MAX} (-j), one for each node that mounts the volume at the same time"
+    )]
     JournalCount {
         /// Journals asked for.
         journals: u32,
@@ -90,7 +94,9 @@ pub enum MkfsError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The plan was made for a larger device.
-    #[error("the device has {device_bytes} bytes and the volume shall have {plan_bytes}; make it smaller, or the device larger")]
+    #[error(
+        "the device has {device_bytes} bytes and the volume shall have {plan_bytes}; make it smaller, or the device larger"
+    )]
     DeviceTooSmall {
         /// Size of the device, in bytes.
         device_bytes: u64,

@@ -207,7 +207,8 @@ impl Rgrp<'_> {
                 meta::start(block, BlockKind::RGRP_BITMAP);
             }
         }
-        let states = self.runs.iter().flat_map(|run| std::iter::repeat_n(run.state, usize::try_from(run.blocks).unwrap_or(0)));
+        let states =
+            self.runs.iter().flat_map(|run| std::iter::repeat_n(run.state, usize::try_from(run.blocks).unwrap_or(0)));
         for (index, state) in (0..place.data).zip(states) {
             let position = place.bit_position(index, block_size);
             let at = usize::try_from(position.header_block).unwrap_or(0) * block_size.bytes() + position.byte;

@@ -64,8 +64,7 @@ impl Frame {
     }
 
     fn first_rgrp(self) -> u64 {
-        let bytes =
-            ClusterArea::of_volume(self.size_bytes).map_or(FIRST_RGRP_BYTES_WITHOUT_AREA, |area| area.end);
+        let bytes = ClusterArea::of_volume(self.size_bytes).map_or(FIRST_RGRP_BYTES_WITHOUT_AREA, |area| area.end);
         bytes / self.block_size.bytes_u64()
     }
 
@@ -111,17 +110,10 @@ impl Plan {
         let frame = Frame { size_bytes, block_size: options.block_size };
         let (journals, journal_bytes) = choose_journals(frame, options)?;
         let rgrp_bytes = options.rgrp_bytes.unwrap_or_else(|| rgrp_bytes_default(size_bytes, journals));
-        Self::lay_out(frame, journals, journal_bytes, rgrp_bytes, options)
-            .ok_or(PlanError::TooManyRgrps { size_bytes })
+        Self::lay_out(frame, journals, journal_bytes, rgrp_bytes, options).ok_or(PlanError::TooManyRgrps { size_bytes })
     }
 
-    fn lay_out(
-        frame: Frame,
-        journals: u32,
-        journal_bytes: u64,
-        rgrp_bytes: u64,
-        options: &Options,
-    ) -> Option<Self> {
+    fn lay_out(frame: Frame, journals: u32, journal_bytes: u64, rgrp_bytes: u64, options: &Options) -> Option<Self> {
         let block_size = frame.block_size;
         let journal_blocks = journal_bytes / block_size.bytes_u64();
         let mut rgrps = Rgrps::starting_at(frame.first_rgrp(), block_size);
@@ -231,7 +223,8 @@ fn check(geometry: &Geometry, options: &Options) -> Result<(), PlanError> {
 /// How many journals of which size.
 fn choose_journals(frame: Frame, options: &Options) -> Result<(u32, u64), PlanError> {
     let size_of = |journals: u32| {
-        let chosen = options.journal_bytes.unwrap_or_else(|| journal_bytes_default(frame.size_bytes / u64::from(journals)));
+        let chosen =
+            options.journal_bytes.unwrap_or_else(|| journal_bytes_default(frame.size_bytes / u64::from(journals)));
         chosen - chosen % frame.block_size.bytes_u64()
     };
     let fits = |journals| frame.needed(journals, size_of(journals)) <= frame.space();

@@ -97,7 +97,12 @@ impl Series {
 /// Divides `blocks` into groups of at most `target` blocks, as equal as multiples of `unit` allow; the first may have to
 /// hold more than the others. Both are multiples of `unit`.
 #[must_use]
-pub fn divide(blocks: u64, target: u64, unit: u64, first_needs: impl Fn(u64) -> Option<u64>) -> Option<Vec<(u64, u64)>> {
+pub fn divide(
+    blocks: u64,
+    target: u64,
+    unit: u64,
+    first_needs: impl Fn(u64) -> Option<u64>,
+) -> Option<Vec<(u64, u64)>> {
     let count = blocks.div_ceil(target).max(1);
     if let Some(equal) = equal_parts(blocks, count, unit)
         && first_needs(count)? <= equal.first().map_or(0, |(_, span)| *span)
@@ -119,7 +124,12 @@ pub fn divide(blocks: u64, target: u64, unit: u64, first_needs: impl Fn(u64) -> 
 fn equal_parts(blocks: u64, count: u64, unit: u64) -> Option<Vec<(u64, u64)>> {
     let units = blocks / unit;
     let (small, larger) = (units.checked_div(count)?, units.checked_rem(count)?);
-    Some(vec![(larger, (small + 1) * unit), (count - larger, small * unit)].into_iter().filter(|(n, _)| *n > 0).collect())
+    Some(
+        vec![(larger, (small + 1) * unit), (count - larger, small * unit)]
+            .into_iter()
+            .filter(|(n, _)| *n > 0)
+            .collect(),
+    )
 }
 
 #[cfg(test)]
