@@ -7,6 +7,7 @@
 
 mod completion;
 mod debug;
+mod demo;
 mod install;
 mod man;
 mod mount;
@@ -25,6 +26,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     mount::COMMAND,
     umount::COMMAND,
     install::COMMAND,
+    demo::COMMAND,
     debug::COMMAND,
     version::COMMAND,
     completion::COMMAND,
