@@ -42,7 +42,8 @@ impl Mount {
                 Self::adopt(volume.image(), dir)
             }
             Kind::Ext4 => {
-                run("mount", ["-o".as_ref(), "loop".as_ref(), volume.image().as_os_str(), dir.as_os_str()]).ok();
+                let args = ["-o".as_ref(), "loop,rw".as_ref(), volume.image().as_os_str(), dir.as_os_str()];
+                run("mount", args).ok();
                 Self::live(volume, dir, None)
             }
         }

@@ -162,6 +162,10 @@ impl LoopDevice {
         args.push(image.into());
         let path = run("losetup", args).ok().stdout.trim().to_owned();
         remember(crate::scratch::Leftover::Loop(path.clone()));
+        // A device keeps "read-only" from an earlier user who said so.
+        if !extra.contains(&"--read-only") {
+            run("blockdev", ["--setrw", &path]).ok();
+        }
         Self { path }
     }
 
