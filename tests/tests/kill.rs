@@ -1,5 +1,5 @@
 //! SIGKILL at random moments under mixed load: whatever fsync acknowledged is there afterwards, each time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // A failed check panics.
 
 use lunfs_tests::load::{Load, Rules, adopt, read_found, skeleton};
 use lunfs_tests::mount::{Mount, detach};
