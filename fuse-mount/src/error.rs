@@ -95,6 +95,14 @@ pub enum MountError {
     /// The device cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Something else is on the device.
+    #[error("{} is not a volume of lunfs or GFS2 (it holds {found}); check the name with lsblk -f, or make a volume with mkfs.lunfs", device.display())]
+    Foreign {
+        /// The device.
+        device: PathBuf,
+        /// What it holds instead.
+        found: String,
+    },
     /// What the device contains cannot be mounted.
     #[error("{} cannot be mounted", device.display())]
     Volume {
@@ -188,6 +196,7 @@ impl MountError {
             | Self::Claim(_)
             | Self::Open(_)
             | Self::Volume { .. }
+            | Self::Foreign { .. }
             | Self::Refused { .. }
             | Self::NotMounted { .. }
             | Self::Busy { .. }

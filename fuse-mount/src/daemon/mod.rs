@@ -4,11 +4,14 @@
 //! shows the volume only when it can be used, and nothing is attached if anything before has failed.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use block::claim::{Claim, ClaimError, Sharing};
 use block::device::BlockDevice;
+use fs_core::addr::BlockAddr;
+use fs_core::error::{CorruptKind, FsError};
+use fs_core::format::superblock;
 use fs_core::fs::Fs;
 use tokio::runtime::Runtime;
 
@@ -24,6 +27,9 @@ mod serve;
 
 use detach::Reporter;
 use registry::{Registered, State};
+
+/// Where errors place a superblock that does not say how large its blocks are: by the usual size of 4096 bytes.
+const SUPERBLOCK: BlockAddr = BlockAddr(superblock::OFFSET_BYTES / 4096);
 
 /// One mount that was asked for.
 #[derive(Debug, Clone)]
@@ -159,13 +165,25 @@ fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError
 
     let runtime = runtime()?;
     let mounted = runtime.block_on(Fs::mount(device, options.fs.clone(), Arc::new(clock::Clock)));
-    let fs = mounted.map_err(|source| MountError::Volume { device: places.device.clone(), source })?;
+    let fs = mounted.map_err(|source| not_mounted(&places.device, source))?;
     let handlers = Arc::new(Handlers::new(Arc::clone(&fs)));
     let served = serve::serve(serve::Volume { runtime: &runtime, fs, handlers, fuse }, &places, options, reporter);
     // The claim goes when the device is idle.
     runtime.shutdown_background();
     drop(claim);
     served
+}
+
+/// Says what is on the device, if it is nothing of ours.
+fn not_mounted(device: &Path, source: FsError) -> MountError {
+    let device = device.to_owned();
+    match source {
+        FsError::Corrupt { addr, kind: CorruptKind::BadMagic { .. } } if addr == SUPERBLOCK => {
+            let found = spec::probe(&device).unwrap_or_else(|| "nothing that blkid knows".to_owned());
+            MountError::Foreign { device, found }
+        }
+        source => MountError::Volume { device, source },
+    }
 }
 
 fn runtime() -> Result<Runtime, MountError> {

@@ -43,6 +43,15 @@ fn ask_blkid(name: &str, value: &str) -> Option<PathBuf> {
     std::fs::canonicalize(first).ok()
 }
 
+/// What blkid takes the content of a device for. `None` where it knows nothing.
+#[must_use]
+pub fn probe(device: &Path) -> Option<String> {
+    let answer =
+        Command::new("blkid").args(["-p", "-o", "value", "-s", "TYPE", "-s", "PTTYPE"]).arg(device).output().ok()?;
+    let text = String::from_utf8(answer.stdout).ok()?;
+    text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
 /// As udev writes values in file names: what is not harmless becomes `\x` and two digits.
 fn encoded(value: &str) -> String {
     let mut name = String::with_capacity(value.len());
