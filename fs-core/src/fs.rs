@@ -1,5 +1,6 @@
 //! A mounted volume: the operations that a user can ask for.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ impl std::ops::Deref for ReadData {
     }
 }
 
+/// An operation under way. Boxed: a caller neither moves nor compiles the whole of it.
+pub type OpFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, FsError>> + Send + 'a>>;
+
 /// A mounted volume. All operations may run at once, from any thread, on any executor; a future that was started must
 /// be driven to its end.
 ///
@@ -94,31 +98,33 @@ impl Fs {
     ///
     /// # Errors
     /// `NotMountable` with a reason; `Corrupt`, `Device`.
-    pub async fn mount(
+    pub fn mount(
         device: Arc<dyn BlockDevice>,
         options: MountOptions,
         env: Arc<dyn Env>,
-    ) -> Result<Arc<Self>, FsError> {
-        Self::mount_with(device, options, env, Arc::new(LocalLocks)).await
+    ) -> OpFuture<'static, Arc<Self>> {
+        Box::pin(async move { Self::mount_with(device, options, env, Arc::new(LocalLocks)).await })
     }
 
     /// The same, with locks from `locks`.
     ///
     /// # Errors
     /// As [`Fs::mount`].
-    pub async fn mount_with(
+    pub fn mount_with(
         device: Arc<dyn BlockDevice>,
         options: MountOptions,
         env: Arc<dyn Env>,
         locks: Arc<dyn LockService>,
-    ) -> Result<Arc<Self>, FsError> {
-        let (volume, replayed) = mount::mount(device, options, env, locks).await?;
-        let survey_due = replayed && !volume.options.read_only;
-        Ok(Arc::new(Self {
-            volume,
-            survey_due: tokio::sync::Mutex::new(survey_due),
-            stopped: tokio::sync::Notify::new(),
-        }))
+    ) -> OpFuture<'static, Arc<Self>> {
+        Box::pin(async move {
+            let (volume, replayed) = mount::mount(device, options, env, locks).await?;
+            let survey_due = replayed && !volume.options.read_only;
+            Ok(Arc::new(Self {
+                volume,
+                survey_due: tokio::sync::Mutex::new(survey_due),
+                stopped: tokio::sync::Notify::new(),
+            }))
+        })
     }
 
     /// An error of the device or of the format makes the node withdraw, whichever operation met it.
@@ -142,7 +148,11 @@ impl Fs {
 
     /// Runs the periodic work (commits, deletion of orphans, checkpoints) until the volume is unmounted. The host spawns
     /// it once.
-    pub async fn background(self: Arc<Self>) {
+    pub fn background(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.work().await })
+    }
+
+    async fn work(&self) {
         if self.volume.options.read_only || self.checked(self.survey().await).is_err() {
             return;
         }
@@ -182,10 +192,12 @@ impl Fs {
     ///
     /// # Errors
     /// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then, for the next mount to replay.
-    pub async fn unmount(&self) -> Result<(), FsError> {
-        self.stopped.notify_one();
-        self.checked(self.survey().await)?;
-        self.checked(mount::unmount(&self.volume).await)
+    pub fn unmount(&self) -> OpFuture<'_, ()> {
+        Box::pin(async move {
+            self.stopped.notify_one();
+            self.checked(self.survey().await)?;
+            self.checked(mount::unmount(&self.volume).await)
+        })
     }
 
     /// The error that made this node withdraw, if it has.
@@ -205,8 +217,8 @@ impl Fs {
 
     /// # Errors
     /// As [`ops::lookup::lookup`].
-    pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
-        self.checked(ops::lookup::lookup(&self.volume, parent, name).await)
+    pub fn lookup<'a>(&'a self, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, Attr> {
+        Box::pin(async move { self.checked(ops::lookup::lookup(&self.volume, parent, name).await) })
     }
 
     /// Gives back `count` references. Never blocks; an orphan that nobody holds any more is freed by
@@ -217,21 +229,23 @@ impl Fs {
 
     /// # Errors
     /// As [`ops::attrs::getattr`].
-    pub async fn getattr(&self, ino: InodeNo) -> Result<Attr, FsError> {
-        self.checked(ops::attrs::getattr(&self.volume, ino).await)
+    pub fn getattr(&self, ino: InodeNo) -> OpFuture<'_, Attr> {
+        Box::pin(async move { self.checked(ops::attrs::getattr(&self.volume, ino).await) })
     }
 
     /// # Errors
     /// As [`ops::attrs::setattr`].
-    pub async fn setattr(&self, ino: InodeNo, change: &SetAttr, caller: Caller) -> Result<Attr, FsError> {
-        let result = self.with_room(|| ops::attrs::setattr(&self.volume, ino, change, caller)).await;
-        self.checked(result)
+    pub fn setattr<'a>(&'a self, ino: InodeNo, change: &'a SetAttr, caller: Caller) -> OpFuture<'a, Attr> {
+        Box::pin(async move {
+            let result = self.with_room(|| ops::attrs::setattr(&self.volume, ino, change, caller)).await;
+            self.checked(result)
+        })
     }
 
     /// # Errors
     /// As [`ops::lookup::readlink`].
-    pub async fn readlink(&self, ino: InodeNo) -> Result<Vec<u8>, FsError> {
-        self.checked(ops::lookup::readlink(&self.volume, ino).await)
+    pub fn readlink(&self, ino: InodeNo) -> OpFuture<'_, Vec<u8>> {
+        Box::pin(async move { self.checked(ops::lookup::readlink(&self.volume, ino).await) })
     }
 
     async fn create(
@@ -250,118 +264,132 @@ impl Fs {
     ///
     /// # Errors
     /// `Invalid` for other types; as [`ops::create::create`].
-    pub async fn mknod(
-        &self,
+    pub fn mknod<'a>(
+        &'a self,
         parent: InodeNo,
-        name: &[u8],
+        name: &'a [u8],
         mode: u32,
         rdev: (u32, u32),
         caller: Caller,
-    ) -> Result<Attr, FsError> {
-        let kind = match FileKind::from_mode(mode) {
-            Some(FileKind::Directory | FileKind::Symlink) | None => {
-                return Err(FsError::Invalid("a file type that mknod does not make"));
-            }
-            Some(kind) => kind,
-        };
-        self.create(parent, name, mode & 0o7777, caller, New::Node { kind, rdev }).await
+    ) -> OpFuture<'a, Attr> {
+        Box::pin(async move {
+            let kind = match FileKind::from_mode(mode) {
+                Some(FileKind::Directory | FileKind::Symlink) | None => {
+                    return Err(FsError::Invalid("a file type that mknod does not make"));
+                }
+                Some(kind) => kind,
+            };
+            self.create(parent, name, mode & 0o7777, caller, New::Node { kind, rdev }).await
+        })
     }
 
     /// # Errors
     /// As [`ops::create::create`].
-    pub async fn mkdir(&self, parent: InodeNo, name: &[u8], mode: u32, caller: Caller) -> Result<Attr, FsError> {
-        self.create(parent, name, mode & 0o7777, caller, New::Directory).await
+    pub fn mkdir<'a>(&'a self, parent: InodeNo, name: &'a [u8], mode: u32, caller: Caller) -> OpFuture<'a, Attr> {
+        Box::pin(async move { self.create(parent, name, mode & 0o7777, caller, New::Directory).await })
     }
 
     /// # Errors
     /// As [`ops::create::create`]; `NameTooLong` for a target that does not fit an inode.
-    pub async fn symlink(&self, parent: InodeNo, name: &[u8], target: &[u8], caller: Caller) -> Result<Attr, FsError> {
-        self.create(parent, name, 0o777, caller, New::Symlink(target)).await
+    pub fn symlink<'a>(
+        &'a self,
+        parent: InodeNo,
+        name: &'a [u8],
+        target: &'a [u8],
+        caller: Caller,
+    ) -> OpFuture<'a, Attr> {
+        Box::pin(async move { self.create(parent, name, 0o777, caller, New::Symlink(target)).await })
     }
 
     /// # Errors
     /// As [`ops::create::link`].
-    pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
-        let result = self.with_room(|| ops::create::link(&self.volume, ino, parent, name)).await;
-        self.checked(result)
+    pub fn link<'a>(&'a self, ino: InodeNo, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, Attr> {
+        Box::pin(async move {
+            let result = self.with_room(|| ops::create::link(&self.volume, ino, parent, name)).await;
+            self.checked(result)
+        })
     }
 
     /// # Errors
     /// As [`ops::unlink::unlink`].
-    pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<(), FsError> {
-        self.checked(ops::unlink::unlink(&self.volume, parent, name).await)
+    pub fn unlink<'a>(&'a self, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, ()> {
+        Box::pin(async move { self.checked(ops::unlink::unlink(&self.volume, parent, name).await) })
     }
 
     /// # Errors
     /// As [`ops::unlink::rmdir`].
-    pub async fn rmdir(&self, parent: InodeNo, name: &[u8]) -> Result<(), FsError> {
-        self.checked(ops::unlink::rmdir(&self.volume, parent, name).await)
+    pub fn rmdir<'a>(&'a self, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, ()> {
+        Box::pin(async move { self.checked(ops::unlink::rmdir(&self.volume, parent, name).await) })
     }
 
     /// # Errors
     /// As [`ops::rename::rename`].
-    pub async fn rename(
-        &self,
+    pub fn rename<'a>(
+        &'a self,
         parent: InodeNo,
-        name: &[u8],
+        name: &'a [u8],
         new_parent: InodeNo,
-        new_name: &[u8],
+        new_name: &'a [u8],
         mode: RenameMode,
-    ) -> Result<(), FsError> {
-        let (from, to) = (Place { dir: parent, name }, Place { dir: new_parent, name: new_name });
-        let result = self.with_room(|| ops::rename::rename(&self.volume, from, to, mode)).await;
-        self.checked(result)
+    ) -> OpFuture<'a, ()> {
+        Box::pin(async move {
+            let (from, to) = (Place { dir: parent, name }, Place { dir: new_parent, name: new_name });
+            let result = self.with_room(|| ops::rename::rename(&self.volume, from, to, mode)).await;
+            self.checked(result)
+        })
     }
 
     /// Truncates where asked to; there is nothing to release.
     ///
     /// # Errors
     /// As [`ops::attrs::open`].
-    pub async fn open(&self, ino: InodeNo, flags: OpenFlags, caller: Caller) -> Result<(), FsError> {
-        self.checked(ops::attrs::open(&self.volume, ino, flags, caller).await)
+    pub fn open(&self, ino: InodeNo, flags: OpenFlags, caller: Caller) -> OpFuture<'_, ()> {
+        Box::pin(async move { self.checked(ops::attrs::open(&self.volume, ino, flags, caller).await) })
     }
 
     /// # Errors
     /// As [`ops::data::read`].
-    pub async fn read(&self, ino: InodeNo, offset_bytes: u64, len_bytes: u32) -> Result<ReadData, FsError> {
-        self.checked(ops::data::read(&self.volume, ino, offset_bytes, len_bytes).await)
+    pub fn read(&self, ino: InodeNo, offset_bytes: u64, len_bytes: u32) -> OpFuture<'_, ReadData> {
+        Box::pin(async move { self.checked(ops::data::read(&self.volume, ino, offset_bytes, len_bytes).await) })
     }
 
     /// Returns how many bytes were written: fewer than given only where space ran out on the way.
     ///
     /// # Errors
     /// As [`ops::data::write`].
-    pub async fn write(
+    pub fn write(
         &self,
         ino: InodeNo,
         offset_bytes: u64,
         data: Vec<u8>,
         flags: WriteFlags,
         caller: Caller,
-    ) -> Result<u32, FsError> {
-        self.checked(ops::data::write(&self.volume, ino, offset_bytes, &data, flags, caller).await)
+    ) -> OpFuture<'_, u32> {
+        Box::pin(
+            async move { self.checked(ops::data::write(&self.volume, ino, offset_bytes, &data, flags, caller).await) },
+        )
     }
 
     /// # Errors
     /// As [`ops::data::seek`].
-    pub async fn seek(&self, ino: InodeNo, offset_bytes: u64, target: SeekTarget) -> Result<u64, FsError> {
-        self.checked(ops::data::seek(&self.volume, ino, offset_bytes, target).await)
+    pub fn seek(&self, ino: InodeNo, offset_bytes: u64, target: SeekTarget) -> OpFuture<'_, u64> {
+        Box::pin(async move { self.checked(ops::data::seek(&self.volume, ino, offset_bytes, target).await) })
     }
 
     /// Files and directories. Returns when everything done to the inode before the call survives a power cut.
     ///
     /// # Errors
     /// Device errors, `Withdrawn`.
-    pub async fn fsync(&self, ino: InodeNo) -> Result<(), FsError> {
-        self.checked(self.volume.journal.sync_inode(ino).await)
+    pub fn fsync(&self, ino: InodeNo) -> OpFuture<'_, ()> {
+        Box::pin(async move { self.checked(self.volume.journal.sync_inode(ino).await) })
     }
 
     /// The same for the whole volume.
     ///
     /// # Errors
     /// Device errors, `Withdrawn`.
-    pub async fn sync(&self) -> Result<(), FsError> {
-        self.checked(self.volume.journal.sync().await)
+    pub fn sync(&self) -> OpFuture<'_, ()> {
+        Box::pin(async move { self.checked(self.volume.journal.sync().await) })
     }
 
     /// Names after the cookie `after` (0: from the start), in cookie order, `.` and `..` among them, until `emit`
@@ -369,41 +397,43 @@ impl Fs {
     ///
     /// # Errors
     /// As [`ops::list::readdir`].
-    pub async fn readdir(
-        &self,
+    pub fn readdir<'a>(
+        &'a self,
         ino: InodeNo,
         after: u64,
-        emit: &mut (dyn FnMut(&DirEntry) -> bool + Send),
-    ) -> Result<(), FsError> {
-        self.checked(ops::list::readdir(&self.volume, ino, after, emit).await)
+        emit: &'a mut (dyn FnMut(&DirEntry) -> bool + Send),
+    ) -> OpFuture<'a, ()> {
+        Box::pin(async move { self.checked(ops::list::readdir(&self.volume, ino, after, emit).await) })
     }
 
     /// The same with attributes. Each entry that `emit` accepts counts one reference, except `.` and `..`.
     ///
     /// # Errors
     /// As [`ops::list::readdirplus`].
-    pub async fn readdirplus(
-        &self,
+    pub fn readdirplus<'a>(
+        &'a self,
         ino: InodeNo,
         after: u64,
-        emit: &mut (dyn FnMut(&DirEntry, &Attr) -> bool + Send),
-    ) -> Result<(), FsError> {
-        self.checked(ops::list::readdirplus(&self.volume, ino, after, emit).await)
+        emit: &'a mut (dyn FnMut(&DirEntry, &Attr) -> bool + Send),
+    ) -> OpFuture<'a, ()> {
+        Box::pin(async move { self.checked(ops::list::readdirplus(&self.volume, ino, after, emit).await) })
     }
 
     /// # Errors
     /// `Withdrawn`.
     #[allow(clippy::unused_async)] // among several nodes it has to ask for a lock
-    pub async fn statfs(&self) -> Result<Statfs, FsError> {
-        self.volume.disk.health.check()?;
-        let counts = self.volume.counts();
-        let number = |count: i64| u64::try_from(count).unwrap_or(0);
-        Ok(Statfs {
-            block_size_bytes: self.volume.block_size().bytes_u32(),
-            blocks_total: number(counts.total),
-            blocks_free: number(counts.free),
-            inodes_used: number(counts.dinodes),
-            name_max_bytes: 255,
+    pub fn statfs(&self) -> OpFuture<'_, Statfs> {
+        Box::pin(async move {
+            self.volume.disk.health.check()?;
+            let counts = self.volume.counts();
+            let number = |count: i64| u64::try_from(count).unwrap_or(0);
+            Ok(Statfs {
+                block_size_bytes: self.volume.block_size().bytes_u32(),
+                blocks_total: number(counts.total),
+                blocks_free: number(counts.free),
+                inodes_used: number(counts.dinodes),
+                name_max_bytes: 255,
+            })
         })
     }
 }

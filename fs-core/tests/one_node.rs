@@ -1,5 +1,7 @@
 //! The filesystem of one node on images of mkfs.gfs2, judged by fsck.gfs2.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a test
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
