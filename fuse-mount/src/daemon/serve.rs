@@ -51,7 +51,7 @@ pub(super) fn serve(
     if let Some(registration) = &mut registration {
         registration.set_state(State::Stopping).ok();
     }
-    let stopped = stop(runtime, &fs, &handlers, places);
+    let stopped = stop(runtime, &fs, places);
     if let Some(registration) = registration {
         let state = match served.as_ref().and(stopped.as_ref()) {
             Ok(()) => State::Clean,
@@ -166,9 +166,8 @@ fn detach_now(fs: FsId) {
 }
 
 /// Writes everything and leaves the volume.
-fn stop(runtime: &Runtime, fs: &Arc<Fs>, handlers: &Handlers, places: &Places) -> Result<(), MountError> {
+fn stop(runtime: &Runtime, fs: &Arc<Fs>, places: &Places) -> Result<(), MountError> {
     let unmounted = runtime.block_on(fs.unmount());
-    handlers.tell_withdrawal();
     let device = || Path::to_owned(&places.device);
     match (fs.withdrawn(), unmounted) {
         (Some(cause), _) | (None, Err(cause)) => {

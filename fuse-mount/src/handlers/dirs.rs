@@ -3,7 +3,7 @@
 use fs_core::attr::DirEntry;
 use fs_core::error::FsError;
 
-use super::Handlers;
+use super::{Handlers, refused};
 use crate::kernel::{Entry, Errno, NodeId};
 
 #[allow(clippy::missing_errors_doc)] // all return what the operation's error says
@@ -17,7 +17,7 @@ impl Handlers {
     ) -> Result<(), Errno> {
         let mut added = false;
         let listed = self.fs.readdir(self.inode(node)?, after, &mut |entry| keep(&mut added, add(entry))).await;
-        self.listed(listed, added)
+        Self::listed(listed, added)
     }
 
     /// READDIRPLUS: the same with attributes.
@@ -31,18 +31,18 @@ impl Handlers {
         let ino = self.inode(node)?;
         let mut emit = |name: &DirEntry, attr: &_| keep(&mut added, add(name, &self.entry(*attr)));
         let listed = self.fs.readdirplus(ino, after, &mut emit).await;
-        self.listed(listed, added)
+        Self::listed(listed, added)
     }
 
     /// An error after the first entry is left to the next request: the entries must arrive, because the kernel has to
     /// give back the references they count.
-    fn listed(&self, result: Result<(), FsError>, added: bool) -> Result<(), Errno> {
+    fn listed(result: Result<(), FsError>, added: bool) -> Result<(), Errno> {
         match result {
             Err(error) if added => {
                 tracing::debug!(%error, "a listing stopped in the middle");
                 Ok(())
             }
-            result => result.map_err(|error| self.refused(&error)),
+            result => result.map_err(refused),
         }
     }
 }

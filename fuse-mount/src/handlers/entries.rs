@@ -3,7 +3,7 @@
 use fs_core::attr::{Caller, OpenFlags, RenameMode};
 use fs_core::error::FsError;
 
-use super::{FOREVER, Handlers};
+use super::{FOREVER, Handlers, refused};
 use crate::kernel::{Entry, Errno, Found, NodeId, Opened};
 
 /// The type bits of a regular file, and all type bits.
@@ -17,7 +17,7 @@ impl Handlers {
         match self.fs.lookup(self.inode(parent)?, name).await {
             Ok(attr) => Ok(Found::Entry(self.entry(attr))),
             Err(FsError::NotFound) => Ok(Found::Nothing { valid: FOREVER }),
-            Err(error) => Err(self.refused(&error)),
+            Err(error) => Err(refused(error)),
         }
     }
 
@@ -39,7 +39,7 @@ impl Handlers {
         caller: Caller,
     ) -> Result<Entry, Errno> {
         let made = self.fs.mknod(self.inode(parent)?, name, mode, rdev, caller).await;
-        Ok(self.entry(made.map_err(|error| self.refused(&error))?))
+        Ok(self.entry(made.map_err(refused)?))
     }
 
     /// CREATE: makes a regular file and opens it, or opens the one that somebody else has made meanwhile.
@@ -57,7 +57,7 @@ impl Handlers {
         match self.fs.mknod(dir, name, mode, (0, 0), caller).await {
             Ok(attr) => Ok((self.entry(attr), Self::opened())),
             Err(FsError::Exists) if !exclusive => {
-                let attr = self.fs.lookup(dir, name).await.map_err(|error| self.refused(&error))?;
+                let attr = self.fs.lookup(dir, name).await.map_err(refused)?;
                 let entry = self.entry(attr);
                 match self.open(entry.node, flags, caller).await {
                     Ok(opened) => Ok((entry, opened)),
@@ -67,36 +67,36 @@ impl Handlers {
                     }
                 }
             }
-            Err(error) => Err(self.refused(&error)),
+            Err(error) => Err(refused(error)),
         }
     }
 
     /// MKDIR.
     pub async fn mkdir(&self, parent: NodeId, name: &[u8], mode: u32, caller: Caller) -> Result<Entry, Errno> {
         let made = self.fs.mkdir(self.inode(parent)?, name, mode & 0o7777, caller).await;
-        Ok(self.entry(made.map_err(|error| self.refused(&error))?))
+        Ok(self.entry(made.map_err(refused)?))
     }
 
     /// SYMLINK.
     pub async fn symlink(&self, parent: NodeId, name: &[u8], target: &[u8], caller: Caller) -> Result<Entry, Errno> {
         let made = self.fs.symlink(self.inode(parent)?, name, target, caller).await;
-        Ok(self.entry(made.map_err(|error| self.refused(&error))?))
+        Ok(self.entry(made.map_err(refused)?))
     }
 
     /// LINK.
     pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
         let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name).await;
-        Ok(self.entry(linked.map_err(|error| self.refused(&error))?))
+        Ok(self.entry(linked.map_err(refused)?))
     }
 
     /// UNLINK.
     pub async fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
-        self.fs.unlink(self.inode(parent)?, name).await.map_err(|error| self.refused(&error))
+        self.fs.unlink(self.inode(parent)?, name).await.map_err(refused)
     }
 
     /// RMDIR.
     pub async fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
-        self.fs.rmdir(self.inode(parent)?, name).await.map_err(|error| self.refused(&error))
+        self.fs.rmdir(self.inode(parent)?, name).await.map_err(refused)
     }
 
     /// RENAME and RENAME2: `source` and `target` are directory and name.
@@ -107,6 +107,6 @@ impl Handlers {
         mode: RenameMode,
     ) -> Result<(), Errno> {
         let (from, to) = (self.inode(source.0)?, self.inode(target.0)?);
-        self.fs.rename(from, source.1, to, target.1, mode).await.map_err(|error| self.refused(&error))
+        self.fs.rename(from, source.1, to, target.1, mode).await.map_err(refused)
     }
 }

@@ -3,7 +3,6 @@
 //! One file per group of requests. Nothing here knows how requests arrive.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fs_core::addr::InodeNo;
@@ -28,14 +27,13 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// All handlers of one mounted volume.
 pub struct Handlers {
     fs: Arc<Fs>,
-    withdrawal_told: AtomicBool,
 }
 
 impl Handlers {
     /// Handlers for `fs`.
     #[must_use]
     pub fn new(fs: Arc<Fs>) -> Self {
-        Self { fs, withdrawal_told: AtomicBool::new(false) }
+        Self { fs }
     }
 
     fn inode(&self, node: NodeId) -> Result<InodeNo, Errno> {
@@ -50,25 +48,11 @@ impl Handlers {
     fn attributes(attr: Attr) -> Attributes {
         Attributes { attr, valid: FOREVER }
     }
+}
 
-    /// Chooses the errno, and says once and clearly when the volume is lost.
-    fn refused(&self, error: &FsError) -> Errno {
-        let errno = Errno(error.errno());
-        if errno == Errno::IO && !self.withdrawal_told.load(Ordering::Relaxed) {
-            self.tell_withdrawal();
-        }
-        tracing::trace!(%error, "refused");
-        errno
-    }
-
-    /// Logs the withdrawal, if there is one that has not been told yet.
-    pub fn tell_withdrawal(&self) {
-        let Some(cause) = self.fs.withdrawn() else { return };
-        if !self.withdrawal_told.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                "withdrawn from the volume, every access fails with an I/O error from now on: {cause}. \
-                 Unmount it, look after the device, and mount it again"
-            );
-        }
-    }
+/// Chooses the errno. What made the node withdraw has been logged where it happened.
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn refused(error: FsError) -> Errno {
+    tracing::trace!(%error, "refused");
+    Errno(error.errno())
 }

@@ -1,6 +1,6 @@
 //! Space on the volume.
 
-use super::Handlers;
+use super::{Handlers, refused};
 use crate::kernel::Errno;
 
 /// What STATFS answers, in blocks of the filesystem.
@@ -28,7 +28,7 @@ impl Handlers {
     /// # Errors
     /// What the operation's error says.
     pub async fn statfs(&self) -> Result<StatfsAnswer, Errno> {
-        let statfs = self.fs.statfs().await.map_err(|error| self.refused(&error))?;
+        let statfs = self.fs.statfs().await.map_err(refused)?;
         Ok(StatfsAnswer {
             block_size_bytes: statfs.block_size_bytes,
             blocks_total: statfs.blocks_total,
