@@ -14,6 +14,7 @@ use crate::error::MkfsError;
 use crate::image::{self, Directory, File, PAYLOAD_QUOTA, PAYLOAD_RINDEX, Rgrp, Run};
 use crate::options::Identity;
 use crate::plan::Plan;
+use crate::signature::{self, TAIL_BYTES};
 use crate::sink::Sink;
 use crate::system::{NodeInodes, Placed, QUOTA_CHANGE_BYTES};
 use crate::tree::{Node, Tree};
@@ -22,6 +23,10 @@ use crate::tree::{Node, Tree};
 const DISCARD_BYTES: u64 = 4 << 30;
 /// Zeroes are written in pieces of this size, in bytes.
 const ZERO_BYTES: u64 = 1 << 20;
+/// Largest sector of a device, in bytes.
+const SECTOR_BYTES_MAX: u64 = 4096;
+/// The superblock ends before this, in bytes, and so do most that others have.
+const SUPERBLOCK_END_BYTES: u64 = 128 << 10;
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +77,18 @@ pub async fn format(
         return Err(MkfsError::DeviceTooSmall { device_bytes: geometry.size_bytes, plan_bytes: plan.size_bytes });
     }
     let failed = |doing| move |source: DeviceError| MkfsError::Device { doing, source };
+    let foreign = signature::find(device).await.map_err(failed("looking for what is on the device"))?;
     // The old superblock goes first, so that a format that is cut off leaves nothing that looks like a volume.
     let start_bytes = plan.first_rgrp().0 * plan.block_size.bytes_u64();
-    wipe(device, 0, start_bytes).await.map_err(failed("clearing the start of the device"))?;
     let discards = discard && geometry.discards;
+    let first_bytes = if discards { start_bytes.min(SUPERBLOCK_END_BYTES) } else { start_bytes };
+    wipe(device, 0, first_bytes).await.map_err(failed("clearing the start of the device"))?;
+    if !foreign.is_empty() && plan.size_bytes == geometry.size_bytes {
+        // Other programs would go on taking the device for what its last sectors say.
+        let tail = geometry.size_bytes.saturating_sub(TAIL_BYTES);
+        let tail = (tail - tail % SECTOR_BYTES_MAX).max(start_bytes);
+        wipe(device, tail, geometry.size_bytes).await.map_err(failed("clearing the end of the device"))?;
+    }
     if discards {
         discard_all(device, plan.size_bytes, progress).await.map_err(failed("discarding the device"))?;
         wipe(device, 0, start_bytes).await.map_err(failed("clearing the start of the device"))?;
@@ -93,7 +106,7 @@ pub async fn format(
     progress(Progress { stage: Stage::Flush, done_bytes: 0, total_bytes: 0 });
     writer.sink.finish().await.map_err(failed("making everything durable"))?;
     let heads = write_head(device, plan, identity).await.map_err(failed("writing the superblock"))?;
-    let cleared = if discards { 2 * start_bytes } else { start_bytes };
+    let cleared = if discards { first_bytes + start_bytes } else { start_bytes };
     Ok(Report {
         written_bytes: writer.sink.written_bytes() + heads + cleared,
         writes: writer.sink.writes(),

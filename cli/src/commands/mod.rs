@@ -10,6 +10,7 @@ mod debug;
 mod demo;
 mod install;
 mod man;
+mod mkfs;
 mod mount;
 mod umount;
 mod version;
@@ -23,6 +24,7 @@ use clap::ArgMatches;
 
 /// Every command, in the order in which help lists them.
 pub(crate) const COMMANDS: &[Command] = &[
+    mkfs::COMMAND,
     mount::COMMAND,
     umount::COMMAND,
     install::COMMAND,
