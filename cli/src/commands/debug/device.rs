@@ -1,12 +1,11 @@
 //! The disk under inspection: opened for reading, and who else uses it.
 
-use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use block::OpenOptions;
 use block::device::BlockDevice;
-use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 /// Opens `path` for reading.
 pub(super) fn open(path: &Path) -> anyhow::Result<Arc<dyn BlockDevice>> {
@@ -17,16 +16,18 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Arc<dyn BlockDevice>> {
 /// Who uses the disk on this machine, in words. Only looks: no lock is taken, so nobody can be disturbed.
 pub(super) fn in_use(path: &Path) -> Option<String> {
     if is_claimed(path) {
-        return Some("in use on this machine by lunfs".to_owned());
+        return Some("in use by another program on this machine".to_owned());
     }
     mounted_at(path).map(|dir| format!("mounted at {dir}"))
 }
 
-/// Somebody holds a lock on the device or image.
+/// Somebody holds a lock on the device or image, as the kernel lists them.
 fn is_claimed(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let wanted = Flock::from(FlockType::WriteLock);
-    fcntl_getlk(&file, &wanted).is_ok_and(|holder| holder.is_some())
+    let Ok(file) = std::fs::metadata(path) else { return false };
+    let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    let number = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().any(|lock| lock.split_ascii_whitespace().any(|word| word == number))
 }
 
 /// Where the kernel says that the device is mounted.

@@ -1,5 +1,6 @@
 //! A volume without its filesystem: blocks read straight from the disk.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use fs_core::format::marker::{self, RawMarker};
 use fs_core::format::meta::{self, BlockKind};
 use fs_core::format::superblock::{self, Superblock};
 
-/// How often a block whose checksum is wrong is read again: on a mounted volume it may have been read half written.
+/// How often a block whose checksum is wrong is read: on a mounted volume it may have been read half written.
 const READS: u32 = 4;
+/// How often that is done in all: a wreck is not waited for.
+const REREADS_MAX: u32 = 50;
 /// Time between two of these reads.
 const BETWEEN_READS: Duration = Duration::from_millis(20);
 /// Most problems that are remembered.
@@ -29,6 +32,8 @@ pub(super) struct DeviceBlocks {
     /// Blocks of the device.
     count: u64,
     problems: Mutex<Vec<String>>,
+    /// How often a block may still be read again.
+    rereads: AtomicU32,
 }
 
 /// A volume as its superblock describes it.
@@ -47,7 +52,8 @@ impl Volume {
         let marker = RawMarker::parse(&marker, superblock.uuid);
         let block_size = superblock.block_size;
         let count = device.geometry().size_bytes >> block_size.shift();
-        let blocks = DeviceBlocks { device, block_size, count, problems: Mutex::default() };
+        let blocks =
+            DeviceBlocks { device, block_size, count, problems: Mutex::default(), rereads: REREADS_MAX.into() };
         Ok(Self { blocks, superblock, marker })
     }
 
@@ -115,7 +121,8 @@ impl DeviceBlocks {
         let mut image = self.raw(addr).await?;
         let mut verdict = meta::verify(addr, &image);
         for _ in 1..READS {
-            if verdict.is_ok() {
+            let spend = |left: u32| left.checked_sub(1);
+            if verdict.is_ok() || self.rereads.fetch_update(Relaxed, Relaxed, spend).is_err() {
                 break;
             }
             tokio::time::sleep(BETWEEN_READS).await;

@@ -29,8 +29,8 @@ use crate::output::{Format, human_bytes};
 /// The table's entry.
 pub(crate) const COMMAND: Command = Command::new::<Demo>("demo");
 
-/// Size of the volume, as mkfs reads it. The image is sparse: it takes what is written.
-const VOLUME_SIZE: &str = "1G";
+/// Size of the volume, in bytes. The image is sparse: it takes the space of what is written.
+const VOLUME_BYTES: u64 = 1 << 30;
 /// Programs that write while the daemon is killed.
 const WRITERS: u32 = 4;
 /// Shortest time of writing before the kill.
@@ -59,7 +59,7 @@ impl Run for Demo {
     fn run(self) -> anyhow::Result<ExitCode> {
         namespace::check_fuse()?;
         let place = match self.inside {
-            Some(dir) => Place::at(dir),
+            Some(dir) => Place::in_namespace(dir),
             None => {
                 let place = Place::make()?;
                 if !namespace::may_mount() {
@@ -82,8 +82,8 @@ impl Run for Demo {
 /// The demonstration itself.
 fn play(place: &Place, steps: &mut Steps, keep: bool) -> anyhow::Result<()> {
     steps.run("make a volume", || {
-        place.lunfs("mkfs.lunfs", &["-q".as_ref(), place.image().as_os_str(), VOLUME_SIZE.as_ref()])?;
-        Ok(format!("{VOLUME_SIZE}, in {}", place.image().display()))
+        let written = human_bytes(place.format(VOLUME_BYTES)?);
+        Ok(format!("{} in {}, of which {written} were written", human_bytes(VOLUME_BYTES), place.image().display()))
     })?;
     steps.run("mount it", || Ok(format!("on {}, daemon is process {}", place.mounted().display(), place.mount()?)))?;
 

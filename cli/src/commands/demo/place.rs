@@ -6,8 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use fs_core::attr::Timestamp;
 use fuse_mount::daemon::registry::Registered;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -22,6 +24,8 @@ const LAYERS_MAX: u32 = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     dir: PathBuf,
+    /// What is mounted here can only be seen in a namespace of our own.
+    in_namespace: bool,
 }
 
 impl Place {
@@ -40,14 +44,14 @@ impl Place {
         let dir = above.join(format!("lunfs-demo-{}", uuid::Uuid::new_v4().simple()));
         let make = |dir: &Path| fs::DirBuilder::new().mode(0o700).create(dir);
         make(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let place = Self { dir };
+        let place = Self { dir, in_namespace: false };
         make(&place.mounted()).and_then(|()| make(&place.runtime())).context("making folders")?;
         Ok(place)
     }
 
-    /// The folder `dir`, which was made before.
-    pub(super) fn at(dir: PathBuf) -> Self {
-        Self { dir }
+    /// The folder `dir`, which was made before this process went into a namespace of its own.
+    pub(super) fn in_namespace(dir: PathBuf) -> Self {
+        Self { dir, in_namespace: true }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -72,6 +76,20 @@ impl Place {
     /// Where daemons register that cannot do it for the whole system.
     pub(super) fn runtime(&self) -> PathBuf {
         self.dir.join("run")
+    }
+
+    /// Makes the image, and a volume in it. Returns how many bytes that wrote.
+    pub(super) fn format(&self, size_bytes: u64) -> anyhow::Result<u64> {
+        fs::File::create_new(self.image()).and_then(|file| file.set_len(size_bytes)).context("making an image file")?;
+        let device = block::open(&self.image(), block::OpenOptions::default())?;
+        let options = mkfs::options::Options { label: "demo".to_owned(), ..Default::default() };
+        let plan = mkfs::plan::Plan::new(size_bytes, &device.geometry(), &options)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let created = Timestamp { sec: i64::try_from(now.as_secs()).unwrap_or(0), nsec: now.subsec_nanos() };
+        let identity = mkfs::options::Identity::new(None, created);
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let report = runtime.block_on(mkfs::format(&*device, &plan, &identity, false, &|_| ()))?;
+        Ok(report.written_bytes)
     }
 
     /// Runs this program under another of its names, as a user would.
@@ -152,10 +170,8 @@ impl Place {
 
     /// How to get to where the mount can be seen, if that is not everywhere.
     pub(super) fn how_to_enter(&self) -> String {
-        let own = fs::read_link("/proc/self/ns/user").ok();
-        let of_all = fs::read_link("/proc/1/ns/user").ok();
         match self.daemon() {
-            Ok(daemon) if own.is_none() || own != of_all => {
+            Ok(daemon) if self.in_namespace => {
                 format!(", to be seen after: nsenter --preserve-credentials -U -m -t {}", daemon.record.pid)
             }
             _ => String::new(),
