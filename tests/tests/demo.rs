@@ -1,0 +1,131 @@
+//! `lunfs demo` as its users see it: as root, as an ordinary user, and where io_uring is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // A failed check panics.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lunfs_tests::command::{Outcome, finish};
+use lunfs_tests::mount::{Mount, mountinfo};
+use lunfs_tests::need;
+use lunfs_tests::scratch::{Leftover, Scratch, remember, undo};
+use lunfs_tests::volume::Volume;
+use lunfs_tests::watchdog::Watchdog;
+
+/// Undoes a change of the machine, whatever happens to the test.
+struct Guard(Leftover);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        undo(&self.0);
+    }
+}
+
+/// Sets a sysctl until the guard is dropped.
+fn sysctl(path: &str, value: &str) -> Guard {
+    let path = PathBuf::from(path);
+    let before = std::fs::read_to_string(&path).unwrap().trim().to_owned();
+    let guard = Guard(Leftover::Sysctl(path.clone(), before));
+    remember(guard.0.clone());
+    std::fs::write(&path, value).unwrap_or_else(|error| panic!("{} = {value}: {error}", path.display()));
+    guard
+}
+
+/// Lets everybody open /dev/fuse until the guard is dropped.
+fn fuse_for_everybody() -> Guard {
+    let path = PathBuf::from("/dev/fuse");
+    let guard = Guard(Leftover::Mode(path.clone(), path.metadata().unwrap().mode() & 0o7777));
+    remember(guard.0.clone());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    guard
+}
+
+/// Runs the demo and asserts that it was complete and left nothing behind.
+fn demo(scratch: &Scratch, before: &[&str]) -> Outcome {
+    // Where everybody may run it, and everybody may put files.
+    let (binary, tmp) = (scratch.path("lunfs"), scratch.path("tmp"));
+    std::fs::set_permissions(scratch.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::copy(need::lunfs(), &binary).unwrap();
+    std::fs::create_dir(&tmp).unwrap();
+    std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mounts = mountinfo().len();
+    let mut words = before.to_vec();
+    words.extend([binary.to_str().unwrap(), "demo"]);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env("TMPDIR", &tmp).env("HOME", &tmp).env("NO_COLOR", "1").current_dir("/");
+    let said = finish(command).ok();
+    println!("{}", said.stdout);
+    for step in ["make a volume", "mount it", "copy a tree", "SIGKILL", "fsync acknowledged", "fsck.gfs2 -n"] {
+        assert!(said.stdout.contains(step), "the demo does not show \"{step}\":\n{}", said.text());
+    }
+    assert_eq!(mountinfo().len(), mounts, "the demo has left a mount");
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0, "the demo has left files");
+    assert!(!runs(&binary), "the demo has left a process");
+    said
+}
+
+/// Whether a process runs this binary.
+fn runs(binary: &Path) -> bool {
+    let links = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("exe"));
+    links.filter_map(|link| std::fs::read_link(link).ok()).any(|exe| exe == binary)
+}
+
+fn needs() -> Watchdog {
+    need::root_and_fuse();
+    need::tools(&["fsck.gfs2", "setpriv"]);
+    Watchdog::minutes("demo", 10)
+}
+
+#[test]
+fn as_root() {
+    let _watchdog = needs();
+    demo(&Scratch::new("demo"), &["env"]);
+}
+
+#[test]
+fn as_an_ordinary_user() {
+    let _watchdog = needs();
+    let _fuse = fuse_for_everybody();
+    demo(&Scratch::new("demo-user"), &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+}
+
+#[test]
+fn as_an_ordinary_user_who_may_not_open_the_device() {
+    let _watchdog = needs();
+    let scratch = Scratch::new("demo-refused");
+    std::fs::set_permissions(scratch.dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::copy(need::lunfs(), scratch.path("lunfs")).unwrap();
+    if Path::new("/dev/fuse").metadata().unwrap().mode() & 0o006 == 0o006 {
+        println!("not run: everybody may open /dev/fuse here");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(scratch.path("lunfs")).arg("demo");
+    let said = finish(command);
+    assert_ne!(said.status, 0);
+    assert!(said.stderr.contains("/dev/fuse") && said.stderr.trim().lines().count() == 1, "{}", said.stderr);
+}
+
+#[test]
+fn where_io_uring_is_refused() {
+    let _watchdog = needs();
+    let _refused = sysctl("/proc/sys/kernel/io_uring_disabled", "2");
+    demo(&Scratch::new("demo-no-uring"), &["env"]);
+}
+
+#[test]
+fn a_mount_says_once_that_io_uring_is_refused() {
+    let _watchdog = needs();
+    let scratch = Scratch::new("no-uring");
+    let volume = Volume::make(scratch.path("volume.img"), "128M", &["-j", "1", "-J", "8M"]);
+    let with_option = Mount::foreground(&volume, &scratch.path("mnt"), "single,no_io_uring");
+    lunfs_tests::ops::every_operation(&scratch.path("mnt"));
+    with_option.umount();
+    volume.assert_clean();
+    let _refused = sysctl("/proc/sys/kernel/io_uring_disabled", "2");
+    let mount = Mount::foreground(&volume, &scratch.path("mnt"), "single");
+    assert!(lunfs_tests::tree::read(&scratch.path("mnt")).len() > 100);
+    let lines = mount.log().lines().filter(|line| line.contains("io_uring")).count();
+    assert_eq!(lines, 1, "one line about io_uring:\n{}", mount.log());
+    mount.umount();
+}
