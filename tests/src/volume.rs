@@ -62,6 +62,10 @@ impl Volume {
     pub fn make(image: PathBuf, size: &str, extra: &[&str]) -> Self {
         let kind = kind();
         match kind {
+            // All suites can also be run on volumes of the other maker.
+            Kind::Lunfs if std::env::var_os("LUNFS_TEST_MKFS").is_some_and(|maker| maker == "gfs2") => {
+                make_by_gfs2(&image, size, extra);
+            }
             Kind::Lunfs => {
                 let mut args: Vec<OsString> = vec!["-q".into()];
                 args.extend(extra.iter().map(OsString::from));
@@ -125,6 +129,16 @@ impl Volume {
                 .status_is(&[0, 1]),
         }
     }
+}
+
+/// A volume that `mkfs.gfs2` made.
+#[track_caller]
+pub fn make_by_gfs2(image: &Path, size: &str, extra: &[&str]) {
+    run("truncate", ["-s".as_ref(), size.as_ref(), image.as_os_str()]).ok();
+    // It takes sizes of journals in MiB, without a letter.
+    let extra = extra.iter().map(|word| word.trim_end_matches('M'));
+    let args = ["-q", "-O", "-p", "lock_nolock"].into_iter().chain(extra).map(std::ffi::OsStr::new);
+    run("mkfs.gfs2", args.chain([image.as_os_str()])).ok();
 }
 
 /// Asserts that `fsck.gfs2 -n` finds nothing in an image.

@@ -10,7 +10,7 @@ use lunfs_tests::need;
 use lunfs_tests::ops::every_operation;
 use lunfs_tests::scratch::Scratch;
 use lunfs_tests::tree;
-use lunfs_tests::volume::{Kind, Volume, assert_fsck_clean, kind};
+use lunfs_tests::volume::{Kind, Volume, assert_fsck_clean, kind, make_by_gfs2};
 use lunfs_tests::watchdog::Watchdog;
 
 fn needs() {
@@ -59,11 +59,7 @@ fn made_by_gfs2(image: &Path, size: &str) -> Volume {
     if kind() == Kind::Ext4 {
         return Volume::make(image.to_owned(), size, &[]);
     }
-    bash(
-        "truncate -s \"$2\" \"$1\"; mkfs.gfs2 -q -O -p lock_nolock -j 2 -J 16 \"$1\"",
-        [image.as_os_str(), size.as_ref()],
-    )
-    .ok();
+    make_by_gfs2(image, size, &["-j", "2", "-J", "16M"]);
     Volume::existing(image.to_owned())
 }
 
