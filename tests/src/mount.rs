@@ -144,7 +144,7 @@ impl Mount {
     pub fn umount(mut self) {
         let _step = watchdog::step(&format!("umounting {}", self.dir.display()));
         let pid = self.pid();
-        match self.kind {
+        let said = match self.kind {
             Kind::Lunfs => run(called("umount.lunfs"), [&self.dir]),
             Kind::Ext4 => {
                 let said = run("umount", [&self.dir]);
@@ -152,17 +152,24 @@ impl Mount {
                 said
             }
         }
-        .ok();
+        .ok()
+        .text();
         let child = self.daemon.as_mut().and_then(|daemon| daemon.child.take());
         if let Some(mut child) = child {
             // Ended, though not yet waited for: that is ours to do.
             let state = process_state(child.id());
-            assert!(matches!(state, None | Some('Z')), "umount returned while the daemon is in state {state:?}");
+            assert!(
+                matches!(state, None | Some('Z')),
+                "umount returned while the daemon is in state {state:?}; it said: {said}"
+            );
             let status = child.wait().unwrap();
             assert!(status.success(), "the daemon ended with {status} after umount\n{}", self.log());
         } else if let Some(pid) = pid {
             let state = process_state(pid);
-            assert!(matches!(state, None | Some('Z')), "umount returned while the daemon is in state {state:?}");
+            assert!(
+                matches!(state, None | Some('Z')),
+                "umount returned while the daemon is in state {state:?}; it said: {said}"
+            );
         }
         assert!(!mountinfo().iter().any(|line| line.dir == self.dir), "still mounted after umount");
         self.gone();

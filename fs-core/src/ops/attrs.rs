@@ -28,6 +28,10 @@ pub const fn drop_privileges(dinode: &mut Dinode, caller: Caller) {
     if caller.uid == 0 {
         return;
     }
+    clear_privileges(dinode);
+}
+
+const fn clear_privileges(dinode: &mut Dinode) {
     dinode.permissions &= !0o4000;
     // Without execution by the group, the bit means mandatory locking, not privilege.
     if dinode.permissions & 0o010 != 0 {
@@ -66,6 +70,10 @@ pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Ca
         set_size(&mut stage, &mut dinode, size).await?;
         drop_privileges(&mut dinode, caller);
         dinode.mtime = now;
+    }
+    // A new owner never inherits them, whoever gives the file away (chown(2)).
+    if (change.uid.is_some() || change.gid.is_some()) && dinode.kind != FileKind::Directory {
+        clear_privileges(&mut dinode);
     }
     if let Some(permissions) = change.permissions {
         dinode.permissions = permissions & 0o7777;
