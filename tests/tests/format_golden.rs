@@ -2,7 +2,11 @@
 //! of lunfs, and both by each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+#[path = "format_golden/compared.rs"]
+mod compared;
 #[path = "format_golden/made.rs"]
 mod made;
 #[path = "format_golden/referee.rs"]
 mod referee;
+#[path = "format_golden/walk.rs"]
+mod walk;
