@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block::mem::MemDevice;
-use fs_core::attr::{Caller, FileKind, OpenFlags, RenameMode, SeekTarget, Timestamp, WriteFlags};
+use fs_core::attr::{Caller, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, Timestamp, WriteFlags};
 use fs_core::fs::{Fs, MountOptions};
 use fuse_mount::daemon::clock::Clock;
 use fuse_mount::handlers::Handlers;
@@ -122,6 +122,17 @@ async fn a_removed_file_lives_until_the_kernel_forgets_it() {
     handlers.forget(ROOT, 1);
     handlers.getattr(ROOT).await.unwrap();
     fs.unmount().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_owner_takes_setuid_away_even_if_root_gives_it() {
+    let (_fs, handlers) = volume().await;
+    let file = create(&handlers, b"file").await.node;
+    let permissions = SetAttr { permissions: Some(0o6755), ..SetAttr::default() };
+    assert_eq!(handlers.setattr(file, &permissions, USER).await.unwrap().attr.permissions, 0o6755);
+    let owner = SetAttr { uid: Some(13), ..SetAttr::default() };
+    let changed = handlers.setattr(file, &owner, Caller::default()).await.unwrap().attr;
+    assert_eq!((changed.uid, changed.permissions), (13, 0o755));
 }
 
 #[tokio::test]
