@@ -1,5 +1,8 @@
 //! Handlers on a real volume in memory: what the kernel is told.
 
+// A test that meets something unexpected has failed.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::sync::Arc;
 
 use block::mem::MemDevice;
