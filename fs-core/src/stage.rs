@@ -212,9 +212,11 @@ impl<'v> Stage<'v> {
         self.put(addr, image, LogClass::Jdata);
     }
 
-    /// New content of a block of file data. `fresh`: it was allocated in this transaction.
-    pub fn put_data(&mut self, addr: BlockAddr, image: BlockImage, fresh: bool) {
-        self.data.insert(addr, DataBlock { ino: self.owner, addr, image, ordered: fresh });
+    /// New content of a block of file data. `ordered`: what this transaction says of the file (a new block, a larger
+    /// size) is wrong until the block is written. Once said, it stays so.
+    pub fn put_data(&mut self, addr: BlockAddr, image: BlockImage, ordered: bool) {
+        let ordered = ordered || self.data.get(&addr).is_some_and(|before| before.ordered);
+        self.data.insert(addr, DataBlock { ino: self.owner, addr, image, ordered });
     }
 
     fn put(&mut self, addr: BlockAddr, image: BlockImage, class: LogClass) {

@@ -265,7 +265,8 @@ fn ignore_dead(error: std::io::Error) -> std::io::Result<()> {
 fn answers(dir: &Path) -> bool {
     let mounted =
         mountinfo().iter().rev().find(|line| line.dir == dir).is_some_and(|line| line.fstype.starts_with("fuse"));
-    mounted && std::fs::metadata(dir).is_ok()
+    // Not stat: for what it has cached, the kernel answers even when the daemon is dead.
+    mounted && rustix::fs::statvfs(dir).is_ok()
 }
 
 /// The process that has an image open and runs our binary.

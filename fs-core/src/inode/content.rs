@@ -157,7 +157,7 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
             if dinode.is_journaled() {
                 stage.create_jdata(addr, image);
             } else {
-                stage.put_data(addr, image, extent.fresh);
+                stage.put_data(addr, image, extent.fresh || to > old_size);
             }
         }
     }
@@ -201,7 +201,7 @@ pub async fn clear_tail(stage: &mut Stage<'_>, dinode: &Dinode, size: u64) -> Re
     if dinode.is_journaled() {
         stage.create_jdata(addr, image);
     } else {
-        stage.put_data(addr, image, false);
+        stage.put_data(addr, image, true);
     }
     Ok(())
 }

@@ -78,22 +78,24 @@ pub(super) fn check(history: &History, found: &Found, rules: Rules) -> Result<St
     let mine: BTreeMap<&str, &FoundEntry> =
         found.iter().filter(|(path, _)| history.owns(path)).map(|(path, entry)| (path.as_str(), entry)).collect();
     let mut names = history.synced.clone();
-    let mut closest = (usize::MAX, 0, Vec::new());
+    // Names that fit count more than contents that do.
+    let mut closest = ((true, usize::MAX), 0, Vec::new());
     for applied in 0..=history.pending.len() {
         if applied > 0 {
             names.apply(&history.pending[applied - 1].1);
         }
         let wrong = wrong_names(&names, &mine);
+        let names_differ = !wrong.is_empty();
         let wrong = if wrong.is_empty() { wrong_contents(history, &names, &mine, rules) } else { wrong };
         if wrong.is_empty() {
             let contents = contents(&names, &mine);
             return Ok((names, contents));
         }
-        if wrong.len() < closest.0 {
-            closest = (wrong.len(), applied, wrong);
+        if (names_differ, wrong.len()) < closest.0 {
+            closest = ((names_differ, wrong.len()), applied, wrong);
         }
     }
-    let (count, applied, mut lines) = closest;
+    let ((_, count), applied, mut lines) = closest;
     lines.truncate(12);
     lines.insert(
         0,

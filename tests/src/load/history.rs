@@ -84,6 +84,8 @@ pub struct History {
     /// The last change that touched each.
     touched: BTreeMap<Key, u64>,
     under_way: Option<UnderWay>,
+    /// Everything that was done since the last crash, for whoever looks for the cause of a failure.
+    log: Vec<String>,
     next_number: u64,
     next_id: u64,
 }
@@ -100,6 +102,7 @@ impl History {
             files: BTreeMap::new(),
             touched: BTreeMap::new(),
             under_way: None,
+            log: Vec::new(),
             next_number: 1,
             next_id: (thread + 1) << 32,
         }
@@ -173,6 +176,7 @@ impl History {
         if let Event::Create { file, .. } = &event {
             self.files.insert(*file, FileState::default());
         }
+        self.log.push(format!("{}: {event:?}", self.next_number));
         self.pending.push((self.next_number, event));
         self.under_way = Some(UnderWay { keys, change: None });
     }
@@ -188,6 +192,7 @@ impl History {
         };
         // An overwrite changes nothing but times, which need not reach the journal before their fsync.
         let keys = if resizes { vec![Key::File(file)] } else { vec![] };
+        self.log.push(format!("{}: file {file}: {change:?}, was {size} bytes long", self.next_number));
         self.pending.push((self.next_number, Event::Size));
         self.under_way = Some(UnderWay { keys, change: Some((file, change)) });
     }
@@ -208,6 +213,7 @@ impl History {
 
     /// The content and size of a file are promised from now on.
     pub fn content_acknowledged(&mut self, file: FileId) {
+        self.log.push(format!("   content of file {file} acknowledged"));
         let state = self.files.get_mut(&file).unwrap();
         state.base.clone_from(&state.current);
         state.changes.clear();
@@ -217,6 +223,7 @@ impl History {
     /// that went into the journal before.
     pub fn inode_acknowledged(&mut self, key: Key) {
         let upto = self.touched.get(&key).copied().unwrap_or(0);
+        self.log.push(format!("   {key:?} acknowledged, and all up to {upto}"));
         let split = self.pending.partition_point(|(number, _)| *number <= upto);
         for (_, event) in self.pending.drain(..split) {
             self.synced.apply(&event);
@@ -226,8 +233,15 @@ impl History {
         }
     }
 
+    /// What was done since the last crash, a line each.
+    #[must_use]
+    pub fn log(&self) -> &[String] {
+        &self.log
+    }
+
     /// What a crash has left is the truth from now on.
     pub fn restart(&mut self, names: Names, contents: BTreeMap<FileId, Vec<u8>>) {
+        self.log.clear();
         self.pending.clear();
         self.touched.clear();
         self.under_way = None;

@@ -88,7 +88,12 @@ pub fn adopt(histories: &mut [History], found: &Found, rules: Rules) {
         }
         match check(history, found, rules) {
             Ok((names, contents)) => history.restart(names, contents),
-            Err(lines) => wrong.extend(lines),
+            Err(lines) => {
+                wrong.extend(lines);
+                let log = std::env::temp_dir().join(format!("lunfs-load-{}.log", history.thread));
+                std::fs::write(&log, history.log().join("\n")).unwrap();
+                wrong.push(format!("  all that the thread did: {}", log.display()));
+            }
         }
     }
     let known =
