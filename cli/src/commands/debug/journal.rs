@@ -73,7 +73,7 @@ impl<W: Write> View<'_, W> {
 
 impl<W: Write> View<'_, W> {
     /// Where the blocks of journal `jid` are, and in how many runs.
-    async fn journal_map(&self, jid: u64) -> anyhow::Result<(JournalMap, usize)> {
+    pub(super) async fn journal_map(&self, jid: u64) -> anyhow::Result<(JournalMap, usize)> {
         let ino = self.volume.journal_inode(jid).await?;
         let (dinode, image) = self.volume.dinode(ino).await?;
         let blocks = &self.volume.blocks;

@@ -15,6 +15,8 @@ mod hex;
 mod journal;
 mod rgrp;
 mod sb;
+#[cfg(test)]
+mod tests;
 mod time;
 mod tree;
 mod volume;
