@@ -50,6 +50,7 @@ pub(super) fn serve(
     });
     if let Some(registration) = &mut registration {
         registration.set_state(State::Stopping).ok();
+        utab::leave(&places.device, &places.target);
     }
     let stopped = stop(runtime, &fs, places);
     if let Some(registration) = registration {
