@@ -145,7 +145,9 @@ pub async fn mount(
         deleting: tokio::sync::Mutex::new(()),
     };
     if !volume.options.read_only {
-        settle_counts(&volume, local, &files, recovered.recount).await?;
+        // fsck.gfs2 sets the master right and leaves what stands in the change files of the nodes.
+        let leftover = recovered.foreign && local != StatfsDelta::default();
+        settle_counts(&volume, local, &files, recovered.recount || leftover).await?;
     }
     // The root directory has to be there, or nothing that follows makes sense.
     let root = volume.dinode(volume.superblock.root).await?;
@@ -213,6 +215,8 @@ struct Recovered {
     replayed: bool,
     /// The counters in the statfs files are not to be trusted.
     recount: bool,
+    /// Another implementation has closed a journal.
+    foreign: bool,
 }
 
 /// The last header of a clean journal.
@@ -244,10 +248,11 @@ async fn recover_journals(
             remove_marker(device).await?;
         }
     }
-    let mut recovered = Recovered { heads: Vec::new(), checksums, replayed: false, recount: false };
+    let mut recovered = Recovered { heads: Vec::new(), checksums, replayed: false, recount: false, foreign: false };
     for (journal, head) in journals.iter().zip(heads) {
         let clean = LogEnd { position: head.header.blkno, sequence: head.header.sequence };
         if head.header.is_clean() {
+            recovered.foreign |= !head.header.stamped;
             recovered.heads.push(clean);
             continue;
         }
