@@ -73,7 +73,7 @@ async fn make_sample() -> Sample {
         let block = &bytes[usize::try_from(*number).unwrap() * BLOCK_BYTES..][..BLOCK_BYTES];
         let in_journal = [&journal, &other_journal].iter().any(|map| map.contains(BlockAddr(*number)));
         let kind = fs_core::format::meta::header(block).map(|header| header.kind.get());
-        kind.is_some_and(|kind| (!in_journal && kind != 14) || number % 250 == 0)
+        kind.is_some_and(|kind| (!in_journal && kind != 14) || number.is_multiple_of(250))
     };
     let metadata = (0..SIZE_BYTES / 1024).filter(is_worth_it).collect();
     Sample { bytes, metadata, root, hashed: hashed.get(), large: large.get() }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use block::device::{BlockDevice, IoBuf};
 use fs_core::addr::{BlockAddr, InodeNo};
 use fs_core::blocks::{BlockImage, Blocks};
@@ -47,7 +47,10 @@ impl Volume {
     /// Reads the superblock.
     pub(super) async fn open(device: Arc<dyn BlockDevice>) -> anyhow::Result<Self> {
         let bytes = superblock_bytes(&*device).await?;
-        let superblock = Superblock::parse(&bytes).context("the superblock (at byte 65536) is not usable")?;
+        let superblock = match Superblock::parse(&bytes) {
+            Ok(superblock) => superblock,
+            Err(error) => return Err(not_a_volume(&*device, error).await),
+        };
         let marker = device.read(marker::OFFSET_BYTES, IoBuf::zeroed(marker::SIZE_BYTES)).await?;
         let marker = RawMarker::parse(&marker, superblock.uuid);
         let block_size = superblock.block_size;
@@ -67,6 +70,19 @@ impl Volume {
     pub(super) fn take_problems(&self) -> Vec<String> {
         std::mem::take(&mut *self.blocks.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The error for a superblock that breaks a rule, with what else the device holds.
+async fn not_a_volume(device: &dyn BlockDevice, error: FsError) -> anyhow::Error {
+    let is_other = matches!(error, FsError::Corrupt { kind: CorruptKind::BadMagic { .. }, .. });
+    let found = if is_other { mkfs::signature::find(device).await.unwrap_or_default() } else { Vec::new() };
+    let names: Vec<_> = found.iter().map(|signature| signature.name).collect();
+    let context = match (is_other, names.is_empty()) {
+        (false, _) => "the superblock (at byte 65536) is not usable".to_owned(),
+        (true, true) => "no volume of lunfs or GFS2 (its superblock would be at byte 65536)".to_owned(),
+        (true, false) => format!("no volume of lunfs or GFS2, but {}", names.join(", ")),
+    };
+    anyhow::Error::from(error).context(context)
 }
 
 /// The sector of the superblock.
