@@ -147,22 +147,28 @@ impl Rgrps {
         MutexGuard::try_map(group.state.lock(), Option::as_mut).ok()
     }
 
-    /// Reads all header blocks of a group: the header and the bitmap.
+    /// All header blocks of a group: the header and the bitmap. What is in memory counts more than what is on the disk,
+    /// where it may just be overwritten; so the caller has the group's turn at loading, and nobody brings into memory
+    /// and changes what is read here.
     async fn read_blocks(&self, place: &RgrpPlace) -> Result<Vec<Arc<[u8]>>, FsError> {
         let length = place.length as usize;
         self.disk.health.check()?;
-        let cached: Option<Vec<_>> =
+        let cached: Vec<Option<Arc<[u8]>>> =
             (0..u64::from(place.length)).map(|block| self.cache.get(BlockAddr(place.addr.0 + block))).collect();
-        if let Some(blocks) = cached {
-            return Ok(blocks);
+        if cached.iter().all(Option::is_some) {
+            return Ok(cached.into_iter().flatten().collect());
         }
         self.disk.check_pointer(place.addr)?;
         let buf = self.disk.read(place.addr, length).await?;
         let mut blocks = Vec::with_capacity(length);
-        for (block, addr) in buf.chunks(self.block_size().bytes()).zip(place.addr.0..) {
+        for ((block, addr), cached) in buf.chunks(self.block_size().bytes()).zip(place.addr.0..).zip(cached) {
             let kind = if blocks.is_empty() { BlockKind::RGRP } else { BlockKind::RGRP_BITMAP };
+            if let Some(image) = cached {
+                blocks.push(image);
+                continue;
+            }
             self.disk.check_meta(BlockAddr(addr), block, kind)?;
-            blocks.push(self.cache.keep(BlockAddr(addr), Arc::from(block)));
+            blocks.push(Arc::from(block));
         }
         Ok(blocks)
     }
@@ -190,7 +196,7 @@ impl Rgrps {
             return Err(kind.at(group.place.addr));
         }
         for (block, addr) in blocks.into_iter().zip(group.place.addr.0..) {
-            self.cache.replace(BlockAddr(addr), block, true);
+            self.cache.keep_pinned(BlockAddr(addr), block);
         }
         group.available.store(available.count(), Ordering::Relaxed);
         let mut loaded = Loaded::new(header, available);
@@ -404,6 +410,8 @@ impl Rgrps {
     pub async fn survey(&self) -> Result<Survey, FsError> {
         let mut survey = Survey::default();
         for group in &self.groups {
+            let _guard = self.glocks.lock_for_node(Name::rgrp(group.place.addr.0)).await?;
+            let _turn = group.loading.lock().await;
             let blocks = self.read_blocks(&group.place).await?;
             let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
             let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();

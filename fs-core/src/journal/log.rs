@@ -7,11 +7,12 @@
 //! * Log space is used again only after a durable header has moved the tail past it.
 //! * A freed block is handed out again only when the transaction that freed it is durable, and no older write to it is
 //!   still under way.
-//! * Data of newly allocated blocks is on disk before the transaction that points to them.
+//! * Data is on disk before the transaction that makes it part of a file, be it by a pointer or by a size.
 //! * One flush at a time, one checkpoint at a time, one writer of file data at a time: so no two writes of one block
 //!   are ever in flight together.
 //!
-//! Nobody has to call anything in the background for correctness: whoever needs room or durability makes it.
+//! Nobody has to call anything in the background for correctness: whoever needs room or durability makes it. Who needs
+//! room queues up, and who comes later does not overtake: so the first in the queue gets the whole log if need be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -75,6 +76,8 @@ struct State {
     tail_next: u32,
     /// The log ends with a header that says clean.
     clean: bool,
+    /// Operations in the queue for room.
+    queued: usize,
 }
 
 /// Where a journal was found to end.
@@ -101,6 +104,8 @@ pub struct Journal {
     flushing: tokio::sync::Mutex<()>,
     checkpointing: tokio::sync::Mutex<()>,
     writing_data: tokio::sync::Mutex<()>,
+    /// The queue of those who need room in the log.
+    room: tokio::sync::Mutex<()>,
     /// Number of the last transaction that is durable.
     durable: AtomicU64,
     /// Counts completed writes of file data, and how many of them a flush of the device has covered.
@@ -156,6 +161,7 @@ impl Journal {
             tail: start.head,
             tail_next: start.head,
             clean: true,
+            queued: 0,
         };
         Self {
             disk,
@@ -169,6 +175,7 @@ impl Journal {
             flushing: tokio::sync::Mutex::new(()),
             checkpointing: tokio::sync::Mutex::new(()),
             writing_data: tokio::sync::Mutex::new(()),
+            room: tokio::sync::Mutex::new(()),
             durable: AtomicU64::new(0),
             data_written: AtomicU64::new(0),
             data_flushed: AtomicU64::new(0),
@@ -201,31 +208,46 @@ impl Journal {
     /// # Errors
     /// `Withdrawn`, device errors while room is made; `Corrupt` if the bitmaps contradict the change, which withdraws
     /// the node.
-    pub async fn commit(&self, change: Change) -> Result<u64, FsError> {
-        if self.cache.pinned_permille() > 500 {
+    pub async fn commit(&self, mut change: Change) -> Result<u64, FsError> {
+        if self.is_loaded() {
             self.relieve().await?;
         }
-        let mut attempts = 0;
-        loop {
-            self.disk.health.check()?;
-            {
-                let mut state = self.state.lock();
-                if self.has_room(&state, &change) {
-                    let number =
-                        self.apply(&mut state, change).inspect_err(|error| self.disk.health.withdraw(error))?;
-                    if self.has_work(&state) {
-                        self.pressure.notify_one();
-                    }
-                    return Ok(number);
-                }
-            }
-            // The first attempt empties the running transaction, the second the log.
-            if attempts > 64 {
-                return Err(FsError::Unsupported("one operation that needs more room than the journal has"));
-            }
-            self.make_room(attempts > 0).await?;
-            attempts += 1;
+        if let Some(number) = self.try_apply(&mut change, false)? {
+            return Ok(number);
         }
+        let _place = Queued::at_the_end_of(self);
+        let _turn = self.room.lock().await;
+        // As it is, after emptying the running transaction, and after emptying the log, which nobody fills meanwhile.
+        for attempt in 0..3 {
+            if attempt > 0 {
+                self.make_room(attempt > 1).await?;
+            }
+            if let Some(number) = self.try_apply(&mut change, true)? {
+                return Ok(number);
+            }
+        }
+        Err(FsError::Unsupported("one operation that needs more room than the journal has"))
+    }
+
+    /// Applies `change`, which is empty then, if there is room, and nobody in the queue whom that would overtake.
+    fn try_apply(&self, change: &mut Change, first_in_queue: bool) -> Result<Option<u64>, FsError> {
+        self.disk.health.check()?;
+        let mut state = self.state.lock();
+        if (state.queued > 0 && !first_in_queue) || !self.has_room(&state, change) {
+            return Ok(None);
+        }
+        let change = std::mem::take(change);
+        let number = self.apply(&mut state, change).inspect_err(|error| self.disk.health.withdraw(error))?;
+        if self.has_work(&state) {
+            self.pressure.notify_one();
+        }
+        Ok(Some(number))
+    }
+
+    /// More than half of the cache waits to be written.
+    fn is_loaded(&self) -> bool {
+        let state = self.state.lock();
+        state.dirty_count + state.due.len() + state.running.blocks.len() > self.cache.limit_blocks() / 2
     }
 
     /// The running transaction and `change` together fit into the log, and into a sensible flush.
@@ -274,6 +296,9 @@ impl Journal {
             if let Some(dirty) = state.dirty.get_mut(&ino)
                 && dirty.remove(&addr)
             {
+                if dirty.is_empty() {
+                    state.dirty.remove(&ino);
+                }
                 state.dirty_count -= 1;
                 self.cache.unpin(addr);
             }
@@ -308,7 +333,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Too much of the cache is pinned: writes everything that can be written.
+    /// Writes everything that waits to be written.
     async fn relieve(&self) -> Result<(), FsError> {
         self.write_data(None).await?;
         self.make_room(false).await?;
@@ -656,6 +681,8 @@ impl Journal {
         if blocks.is_empty() {
             return;
         }
+        // First of all: who finds a block clean has to know that a flush may be due for it.
+        self.data_written.fetch_add(1, Ordering::AcqRel);
         let mut state = self.state.lock();
         for (addr, written) in blocks {
             let unchanged = self.cache.get(*addr).is_some_and(|image| Arc::ptr_eq(&image, written));
@@ -670,8 +697,6 @@ impl Journal {
                 self.cache.unpin(*addr);
             }
         }
-        drop(state);
-        self.data_written.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Makes written file data durable, unless a flush of the device has done so meanwhile.
@@ -721,6 +746,23 @@ impl Journal {
                 return Ok(());
             }
         }
+    }
+}
+
+/// A place in the queue for room.
+struct Queued<'a>(&'a Journal);
+
+impl<'a> Queued<'a> {
+    fn at_the_end_of(journal: &'a Journal) -> Self {
+        journal.state.lock().queued += 1;
+        Self(journal)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let queued = &mut self.0.state.lock().queued;
+        *queued = queued.saturating_sub(1);
     }
 }
 
