@@ -182,12 +182,15 @@ impl Disk {
     /// Writes blocks in place, neighbours in one transfer. `blocks` is sorted by address.
     ///
     /// # Errors
-    /// `Device`, `Withdrawn`. Any part may have been written then.
+    /// `Device`, `Withdrawn`. Any part may have been written then, but no write is under way any more.
     pub async fn write_sorted(&self, blocks: &[(BlockAddr, BlockImage)]) -> Result<(), FsError> {
         let mut transfers = futures_util::stream::FuturesUnordered::new();
         let limit = (TRANSFER_BYTES_MAX / self.block_size.bytes()).max(1);
         let mut rest = blocks;
-        while let [(first, _), ..] = rest {
+        let mut result = Ok(());
+        while result.is_ok()
+            && let [(first, _), ..] = rest
+        {
             let run =
                 rest.iter().zip(first.0..).take(limit).take_while(|((addr, _), expected)| addr.0 == *expected).count();
             let (now, later) = rest.split_at(run.max(1));
@@ -199,13 +202,13 @@ impl Disk {
             rest = later;
             // A bound on the memory of transfers under way.
             if transfers.len() >= 8 {
-                next(&mut transfers).await?;
+                result = next(&mut transfers).await;
             }
         }
         while !transfers.is_empty() {
-            next(&mut transfers).await?;
+            result = result.and(next(&mut transfers).await);
         }
-        Ok(())
+        result
     }
 }
 
