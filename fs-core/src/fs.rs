@@ -117,8 +117,8 @@ impl Fs {
         locks: Arc<dyn LockService>,
     ) -> OpFuture<'static, Arc<Self>> {
         Box::pin(async move {
-            let (volume, replayed) = mount::mount(device, options, env, locks).await?;
-            let survey_due = replayed && !volume.options.read_only;
+            let (volume, orphans_likely) = mount::mount(device, options, env, locks).await?;
+            let survey_due = orphans_likely && !volume.options.read_only;
             Ok(Arc::new(Self {
                 volume,
                 survey_due: tokio::sync::Mutex::new(survey_due),
@@ -156,17 +156,23 @@ impl Fs {
         if self.volume.options.read_only || self.checked(self.survey().await).is_err() {
             return;
         }
+        let interval = self.volume.options.commit_interval;
+        // Kept across the other events, which may come faster than it ends.
+        let mut sleep = self.volume.env.sleep(interval);
         loop {
             let journal = &self.volume.journal;
             let woken = wait(
-                self.volume.env.sleep(self.volume.options.commit_interval),
+                &mut sleep,
                 self.volume.refs.wake.notified(),
                 journal.pressure.notified(),
                 self.stopped.notified(),
             )
             .await;
             let done = match woken {
-                Woken::Interval => journal.sync().await,
+                Woken::Interval => {
+                    sleep = self.volume.env.sleep(interval);
+                    journal.sync().await
+                }
                 Woken::Orphan => self.volume.delete_orphans().await.map(drop),
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
@@ -181,6 +187,8 @@ impl Fs {
     async fn survey(&self) -> Result<(), FsError> {
         let mut due = self.survey_due.lock().await;
         if *due {
+            // Nothing is freed meanwhile: an inode that is found without names has none until it is queued.
+            let _turn = self.volume.deleting.lock().await;
             let survey = self.volume.rgrps.survey().await?;
             survey.unlinked.iter().for_each(|ino| self.volume.refs.unlinked(*ino));
             *due = false;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use block::device::{BlockDevice, Durability, IoBuf};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use zerocopy::FromBytes;
 
@@ -20,7 +21,7 @@ use crate::env::Env;
 use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
 use crate::format::dinode::{self, Dinode};
-use crate::format::log::StatfsDelta;
+use crate::format::log::{self, StatfsDelta};
 use crate::format::marker::{self, RawMarker};
 use crate::format::meta::BlockKind;
 use crate::format::rgrp::{RINDEX_ENTRY_BYTES, RawRindexEntry, RgrpPlace};
@@ -41,6 +42,8 @@ use crate::volume::Volume;
 
 /// Largest resource index that is read: enough for every volume that the format can describe in practice.
 const RINDEX_BYTES_MAX: u64 = 1 << 30;
+/// Journals whose heads are searched at once.
+const SEARCHES_MAX: usize = 16;
 /// Most journals that a volume can have: names have three digits.
 const JOURNALS_MAX: u32 = 1000;
 
@@ -56,8 +59,8 @@ pub async fn read_superblock(device: &dyn BlockDevice) -> Result<Superblock, FsE
     Superblock::parse(&bytes)
 }
 
-/// Mounts the volume on `device`. The second value says whether journals were replayed, so that inodes without names
-/// have to be searched for.
+/// Mounts the volume on `device`. The second value says whether a crash may have left inodes without names, which have
+/// to be searched for.
 ///
 /// # Errors
 /// `NotMountable` with a reason; `Corrupt`, `Device`.
@@ -154,7 +157,7 @@ pub async fn mount(
     if root.kind != FileKind::Directory {
         return Err(CorruptKind::SystemFileShape { name: "root directory" }.at(root.ino.addr()));
     }
-    Ok((volume, recovered.replayed))
+    Ok((volume, recovered.orphans_likely))
 }
 
 /// Finds a system file in a system directory.
@@ -211,8 +214,9 @@ struct Recovered {
     heads: Vec<LogEnd>,
     /// Block checksums can be believed.
     checksums: bool,
-    /// Some journal was replayed.
-    replayed: bool,
+    /// Some journal was replayed, now or before this mount, so inodes without names may have been left. A journal that
+    /// replay has closed says nothing about whether who replayed it came to free them.
+    orphans_likely: bool,
     /// The counters in the statfs files are not to be trusted.
     recount: bool,
     /// Another implementation has closed a journal.
@@ -234,10 +238,8 @@ async fn recover_journals(
     env: &dyn Env,
 ) -> Result<Recovered, FsError> {
     let device = &**disk.device();
-    let mut heads: Vec<Head> = Vec::new();
-    for journal in journals {
-        heads.push(head::find(device, journal).await?);
-    }
+    let searches: Vec<_> = journals.iter().map(|journal| head::find(device, journal).boxed()).collect();
+    let heads: Vec<Head> = futures_util::stream::iter(searches).buffered(SEARCHES_MAX).try_collect().await?;
     let marked = has_marker(device, superblock).await?;
     // Another implementation that wrote here kept the checksum fields, but not their truth.
     let checksums = marked && heads.iter().all(|head| head.header.stamped);
@@ -248,12 +250,14 @@ async fn recover_journals(
             remove_marker(device).await?;
         }
     }
-    let mut recovered = Recovered { heads: Vec::new(), checksums, replayed: false, recount: false, foreign: false };
+    let mut recovered =
+        Recovered { heads: Vec::new(), checksums, orphans_likely: false, recount: false, foreign: false };
     for (journal, head) in journals.iter().zip(heads) {
         let clean = LogEnd { position: head.header.blkno, sequence: head.header.sequence };
         if head.header.is_clean() {
             recovered.foreign |= !head.header.stamped;
             recovered.heads.push(clean);
+            recovered.orphans_likely |= head.header.flags & log::flags::RECOVERY != 0;
             continue;
         }
         if !writable {
@@ -284,7 +288,7 @@ async fn recover_journals(
             replayed.blocks,
             replayed.revoked
         );
-        recovered.replayed = true;
+        recovered.orphans_likely = true;
         recovered.recount |= !replayed.stamped;
         recovered.heads.push(LogEnd { position: replayed.position, sequence: replayed.sequence });
     }

@@ -1,6 +1,6 @@
 //! Which inodes somebody outside holds on to, and which of them have no names any more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
@@ -17,7 +17,17 @@ pub struct Refs {
 #[derive(Debug, Default)]
 struct Inner {
     held: HashMap<InodeNo, Held>,
+    /// Inodes to be freed, each once.
     orphans: VecDeque<InodeNo>,
+    queued: BTreeSet<InodeNo>,
+}
+
+impl Inner {
+    fn queue(&mut self, ino: InodeNo) {
+        if self.queued.insert(ino) {
+            self.orphans.push_back(ino);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +53,7 @@ impl Refs {
         let unlinked = held.unlinked;
         inner.held.remove(&ino);
         if unlinked {
-            inner.orphans.push_back(ino);
+            inner.queue(ino);
             self.wake.notify_one();
         }
     }
@@ -54,7 +64,7 @@ impl Refs {
         if let Some(held) = inner.held.get_mut(&ino) {
             held.unlinked = true;
         } else {
-            inner.orphans.push_back(ino);
+            inner.queue(ino);
             self.wake.notify_one();
         }
     }
@@ -65,6 +75,7 @@ impl Refs {
         let mut inner = self.inner.lock();
         loop {
             let ino = inner.orphans.pop_front()?;
+            inner.queued.remove(&ino);
             match inner.held.get_mut(&ino) {
                 Some(held) => held.unlinked = true,
                 None => return Some(ino),
@@ -78,6 +89,27 @@ impl Refs {
         let mut unlinked: Vec<InodeNo> =
             inner.held.drain().filter(|(_, held)| held.unlinked).map(|(ino, _)| ino).collect();
         unlinked.sort_unstable();
-        inner.orphans.extend(unlinked);
+        unlinked.into_iter().for_each(|ino| inner.queue(ino));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orphan_is_freed_once_and_not_while_it_is_held() {
+        let (refs, ino) = (Refs::default(), InodeNo::FIRST);
+        refs.unlinked(ino);
+        // A search of the disk finds it as well.
+        refs.unlinked(ino);
+        assert_eq!(refs.next_orphan(), Some(ino));
+        assert_eq!(refs.next_orphan(), None);
+        refs.take(ino);
+        refs.unlinked(ino);
+        assert_eq!(refs.next_orphan(), None);
+        refs.put(ino, 1);
+        assert_eq!(refs.next_orphan(), Some(ino));
+        assert_eq!(refs.next_orphan(), None);
     }
 }

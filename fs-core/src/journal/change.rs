@@ -37,8 +37,8 @@ pub struct DataBlock {
     pub addr: BlockAddr,
     /// Its content.
     pub image: BlockImage,
-    /// The block was allocated by this very transaction: until the data is on disk, the pointer to it must not be, or
-    /// a crash would show what stood there before.
+    /// This very transaction makes the block, or some of its bytes, part of the file: until the data is on disk, the
+    /// transaction must not be, or a crash would show what stood there before.
     pub ordered: bool,
 }
 
