@@ -1,0 +1,308 @@
+//! One worker: random operations in its directory, each told to the history before it is begun.
+
+use std::sync::Arc;
+
+use fs_core::addr::InodeNo;
+use fs_core::attr::{Caller, RenameMode, SetAttr, WriteFlags};
+use fs_core::error::FsError;
+use fs_core::fs::Fs;
+use parking_lot::Mutex;
+
+use super::Random;
+use super::model::{History, Id, Object};
+
+const ROOT: Caller = Caller { uid: 0, gid: 0 };
+
+/// The histories of all workers.
+pub(crate) type World = Arc<Mutex<Vec<History>>>;
+
+pub(crate) struct Worker {
+    pub(crate) fs: Arc<Fs>,
+    pub(crate) world: World,
+    pub(crate) number: usize,
+    pub(crate) random: Random,
+    /// Largest file, in bytes.
+    pub(crate) file_bytes: u64,
+    pub(crate) block_bytes: u64,
+    /// The volume is nearly full: operations may fail, but then have done nothing.
+    pub(crate) full: bool,
+}
+
+type Done = Result<(), FsError>;
+
+impl Worker {
+    fn with<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
+        work(&mut self.world.lock()[self.number])
+    }
+
+    pub(crate) async fn run(mut self, operations: u64) {
+        for _ in 0..operations {
+            match self.step().await {
+                Ok(()) => {}
+                Err(FsError::NoSpace) if self.full => self.with(History::undo),
+                // The power is gone.
+                Err(FsError::Withdrawn | FsError::Device(_)) => return,
+                Err(error) => panic!("{error:?}"),
+            }
+            if self.random.below(4) == 0 {
+                for _ in 0..self.random.below(30) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn ino(&self, id: Id) -> InodeNo {
+        self.with(|history| history.objects[id].ino.unwrap())
+    }
+
+    /// A random name that exists, of a directory or not.
+    fn existing(&mut self, directory: bool) -> Option<((Id, String), Id)> {
+        let all: Vec<_> = self.with(|history| {
+            let fits = |id: &Id| history.objects[*id].directory == directory;
+            history.names().iter().filter(|(_, id)| fits(id)).map(|(name, id)| (name.clone(), *id)).collect()
+        });
+        (!all.is_empty()).then(|| self.random.pick(&all).clone())
+    }
+
+    fn directory(&mut self) -> Id {
+        if self.random.below(3) == 0 { self.existing(true).map_or(0, |(_, id)| id) } else { 0 }
+    }
+
+    fn new_name(&mut self) -> Option<(Id, String)> {
+        let dir = self.directory();
+        let number = self.random.below(400);
+        let name = if number.is_multiple_of(7) { format!("a long name, {number:0>180}") } else { format!("n{number}") };
+        let free = self.with(|history| !history.names().contains_key(&(dir, name.clone())));
+        free.then_some((dir, name))
+    }
+
+    async fn step(&mut self) -> Done {
+        match self.random.below(100) {
+            0..18 => self.create(false).await,
+            18..22 => self.create(true).await,
+            22..50 => self.write().await,
+            50..60 => self.truncate().await,
+            60..68 => self.rename().await,
+            68..72 => self.link().await,
+            72..82 => self.unlink().await,
+            82..85 => self.rmdir().await,
+            85..97 => self.fsync().await,
+            97..99 => self.sync().await,
+            _ => self.read().await,
+        }
+    }
+
+    async fn create(&mut self, directory: bool) -> Done {
+        let Some((dir, name)) = self.new_name() else { return Ok(()) };
+        let id = self.with(|history| {
+            let id = history.objects.len();
+            let mut names = history.names().clone();
+            names.insert((dir, name.clone()), id);
+            let versions = vec![(history.done + 1, vec![])];
+            history.objects.push(Object { ino: None, directory, versions, touched: 0, synced: 0 });
+            history.start(names, &[dir, id]);
+            id
+        });
+        let parent = self.ino(dir);
+        let attr = if directory {
+            self.fs.mkdir(parent, name.as_bytes(), 0o755, ROOT).await?
+        } else {
+            self.fs.mknod(parent, name.as_bytes(), 0o100_644, (0, 0), ROOT).await?
+        };
+        self.with(|history| {
+            history.objects[id].ino = Some(attr.ino);
+            history.finish();
+        });
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let size = self.with(|history| history.content(id).len() as u64);
+        let offset = match self.random.below(4) {
+            0 => size,
+            1 => self.random.below(size + 1),
+            2 => self.random.below(self.file_bytes),
+            _ => self.random.below(size + 1) / self.block_bytes * self.block_bytes,
+        };
+        let limit = *self.random.pick(&[20, self.block_bytes, self.block_bytes * 3, 40 * self.block_bytes]);
+        let mut len = 1 + self.random.below(limit);
+        if self.random.below(4) == 0 {
+            len = len.next_multiple_of(self.block_bytes);
+        }
+        if self.full {
+            // One block, so that it is written or not.
+            len = 1 + len % (self.block_bytes - offset % self.block_bytes);
+        }
+        if offset + len > self.file_bytes {
+            return Ok(());
+        }
+        let fill = self.random.below(250) as u8 + 1;
+        let data: Vec<u8> = (0..len).map(|at| fill.wrapping_add((at / 97) as u8).max(1)).collect();
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(id).to_vec();
+            content.resize(content.len().max((offset + len) as usize), 0);
+            content[offset as usize..][..data.len()].copy_from_slice(&data);
+            let operation = history.start(names, &[id]);
+            history.set_content(id, operation, content);
+        });
+        let flags = WriteFlags { sync: self.random.below(12) == 0, ..WriteFlags::default() };
+        let done = self.fs.write(self.ino(id), offset, data, flags, ROOT).await?;
+        assert_eq!(u64::from(done), len);
+        self.with(|history| {
+            history.finish();
+            if flags.sync {
+                history.fsynced(id, history.done, history.done);
+            }
+        });
+        Ok(())
+    }
+
+    async fn truncate(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let size = self.with(|history| history.content(id).len() as u64);
+        let new = match self.random.below(4) {
+            0 => 0,
+            1 => (size + self.random.below(5 * self.block_bytes)).min(self.file_bytes),
+            _ => self.random.below(size + 1),
+        };
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(id).to_vec();
+            content.resize(new as usize, 0);
+            let operation = history.start(names, &[id]);
+            history.set_content(id, operation, content);
+        });
+        let change = SetAttr { size_bytes: Some(new), ..SetAttr::default() };
+        self.fs.setattr(self.ino(id), &change, ROOT).await?;
+        self.with(History::finish);
+        Ok(())
+    }
+
+    async fn rename(&mut self) -> Done {
+        let directory = self.random.below(4) == 0;
+        let Some((from, id)) = self.existing(directory) else { return Ok(()) };
+        let replaced = if !directory && self.random.below(3) == 0 { self.existing(false) } else { None };
+        let (to, target) = match replaced {
+            Some((to, target)) => (to, Some(target)),
+            None => match self.new_name() {
+                Some(to) => (to, None),
+                None => return Ok(()),
+            },
+        };
+        if target == Some(id) || to.0 == id {
+            return Ok(());
+        }
+        self.with(|history| {
+            let mut names = history.names().clone();
+            names.remove(&from);
+            names.insert(to.clone(), id);
+            let mut touched = vec![from.0, to.0, id];
+            touched.extend(target);
+            history.start(names, &touched);
+        });
+        let (old, new) = (self.ino(from.0), self.ino(to.0));
+        let result = self.fs.rename(old, from.1.as_bytes(), new, to.1.as_bytes(), RenameMode::Replace).await;
+        if matches!(result, Err(FsError::Invalid(_))) {
+            // A directory into itself.
+            self.with(History::undo);
+            return Ok(());
+        }
+        result?;
+        self.with(History::finish);
+        if let Some(target) = target {
+            self.forget_unnamed(target);
+        }
+        Ok(())
+    }
+
+    async fn link(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let Some((dir, name)) = self.new_name() else { return Ok(()) };
+        self.with(|history| {
+            let mut names = history.names().clone();
+            names.insert((dir, name.clone()), id);
+            history.start(names, &[dir, id]);
+        });
+        let ino = self.ino(id);
+        self.fs.link(ino, self.ino(dir), name.as_bytes()).await?;
+        self.fs.forget(ino, 1);
+        self.with(History::finish);
+        Ok(())
+    }
+
+    async fn unlink(&mut self) -> Done {
+        let Some((at, id)) = self.existing(false) else { return Ok(()) };
+        self.with(|history| {
+            let mut names = history.names().clone();
+            names.remove(&at);
+            history.start(names, &[at.0, id]);
+        });
+        self.fs.unlink(self.ino(at.0), at.1.as_bytes()).await?;
+        self.with(History::finish);
+        self.forget_unnamed(id);
+        Ok(())
+    }
+
+    /// Mostly, files without names are not open either.
+    fn forget_unnamed(&mut self, id: Id) {
+        let unnamed = self.with(|history| history.names().values().all(|other| *other != id));
+        if unnamed && self.random.below(4) > 0 {
+            self.fs.forget(self.ino(id), 1);
+        }
+    }
+
+    async fn rmdir(&mut self) -> Done {
+        let Some((at, id)) = self.existing(true) else { return Ok(()) };
+        if self.with(|history| history.names().keys().any(|(dir, _)| *dir == id)) {
+            return Ok(());
+        }
+        self.with(|history| {
+            let mut names = history.names().clone();
+            names.remove(&at);
+            history.start(names, &[at.0, id]);
+        });
+        self.fs.rmdir(self.ino(at.0), at.1.as_bytes()).await?;
+        self.with(History::finish);
+        self.fs.forget(self.ino(id), 1);
+        Ok(())
+    }
+
+    async fn fsync(&mut self) -> Done {
+        let directory = self.random.below(5) == 0;
+        let Some((_, id)) = self.existing(directory) else { return Ok(()) };
+        let (touched, upto) = self.with(|history| (history.objects[id].touched, history.done));
+        self.fs.fsync(self.ino(id)).await?;
+        self.with(|history| history.fsynced(id, touched, upto));
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Done {
+        let upto: Vec<usize> = self.world.lock().iter().map(|history| history.done).collect();
+        self.fs.sync().await?;
+        for (history, upto) in self.world.lock().iter_mut().zip(upto) {
+            history.synced(upto);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let found = read_all(&self.fs, self.ino(id)).await?;
+        self.with(|history| assert!(found == history.content(id), "content of object {id}"));
+        Ok(())
+    }
+}
+
+pub(crate) async fn read_all(fs: &Fs, ino: InodeNo) -> Result<Vec<u8>, FsError> {
+    let mut content = Vec::new();
+    loop {
+        let piece = fs.read(ino, content.len() as u64, 1 << 20).await?;
+        if piece.is_empty() {
+            return Ok(content);
+        }
+        content.extend_from_slice(&piece);
+    }
+}
