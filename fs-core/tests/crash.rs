@@ -401,3 +401,26 @@ fn power_cuts_lose_nothing_that_was_promised() {
         runtime.block_on(round(seed));
     }
 }
+
+#[tokio::test]
+async fn orphans_are_freed_after_a_mount_that_was_cut_off() {
+    let mut random = Random(1);
+    let image = format(BlockSize::MAX, false, &mut random).await;
+    // A file that is open and has no name any more, when the power goes.
+    let disk = PowerDisk::new(image, u64::MAX, random.fork());
+    let fs = mount(&disk, MIB).await.unwrap();
+    let ino = fs.mknod(fs.root(), b"name", 0o100_600, (0, 0), ROOT).await.unwrap().ino;
+    fs.write(ino, 0, vec![1; 100_000], WriteFlags::default(), ROOT).await.unwrap();
+    fs.unlink(fs.root(), b"name").await.unwrap();
+    fs.sync().await.unwrap();
+    disk.cut_power();
+    // It goes again when the journal has been replayed, and nothing else has happened.
+    let disk = PowerDisk::new(disk.into_image(), u64::MAX, random.fork());
+    mount(&disk, MIB).await.unwrap();
+    disk.cut_power();
+    let disk = PowerDisk::new(disk.into_image(), u64::MAX, random.fork());
+    let fs = mount(&disk, MIB).await.unwrap();
+    fs.unmount().await.unwrap();
+    disk.cut_power();
+    fsck(&disk.into_image(), "after two cuts");
+}
