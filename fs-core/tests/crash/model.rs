@@ -34,12 +34,14 @@ pub(crate) struct History {
     pub(crate) done: usize,
     /// Operations that are durable for sure.
     pub(crate) durable: usize,
+    /// When the objects that the last operation touches were touched before.
+    before: Vec<(Id, usize)>,
 }
 
 impl History {
     pub(crate) fn new(root: InodeNo) -> Self {
         let root = Object { ino: Some(root), directory: true, versions: vec![], touched: 0, synced: 0 };
-        Self { objects: vec![root], states: vec![Names::new()], done: 0, durable: 0 }
+        Self { objects: vec![root], states: vec![Names::new()], done: 0, durable: 0, before: vec![] }
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -51,6 +53,7 @@ impl History {
         assert_eq!(self.states.len(), self.done + 1);
         self.states.push(names);
         let operation = self.done + 1;
+        self.before = touched.iter().map(|id| (*id, self.objects[*id].touched)).collect();
         for id in touched {
             self.objects[*id].touched = operation;
         }
@@ -64,7 +67,9 @@ impl History {
         let done = self.done;
         for object in &mut self.objects {
             object.versions.retain(|(operation, _)| *operation <= done);
-            object.touched = object.touched.min(done);
+        }
+        for (id, touched) in std::mem::take(&mut self.before) {
+            self.objects[id].touched = touched;
         }
     }
 
