@@ -196,6 +196,10 @@ async fn find_journals(disk: &Disk, superblock: &Superblock) -> Result<Vec<Journ
             .into_iter()
             .filter_map(|extent| Some(Extent { position: extent.first, addr: extent.addr?, count: extent.count }))
             .collect();
+        for extent in &extents {
+            disk.check_pointer(extent.addr)?;
+            disk.check_pointer(BlockAddr(extent.addr.0 + extent.count.saturating_sub(1)))?;
+        }
         journals.push(JournalMap::new(jid, link.ino, superblock.block_size, &extents)?);
     }
     if journals.is_empty() {

@@ -11,6 +11,7 @@ pub mod data;
 pub mod files;
 pub mod load;
 pub mod mapping;
+pub mod memory;
 pub mod mount;
 pub mod need;
 pub mod ops;

@@ -86,7 +86,7 @@ fn mount_umount_and_fstab_work_after_install() {
         umount -l mnt
         echo late >&7
         exec 7>&-
-        for try in $(seq 500); do losetup -d "$loop" 2>/dev/null; losetup "$loop" 2>/dev/null || break; sleep 0.02; done
+        for try in $(seq 500); do losetup -d "$loop" 2>/dev/null || true; losetup "$loop" 2>/dev/null || break; sleep 0.02; done
         mount -t lunfs -o single volume.img mnt
         test "$(cat mnt/open)" = late
         umount mnt

@@ -106,7 +106,7 @@ fn push(found: &mut Vec<Extent>, extent: Extent) {
     if let Some(last) = found.last_mut() {
         let continues = match (last.addr, extent.addr) {
             (None, None) => true,
-            (Some(last_addr), Some(addr)) => last_addr.0 + last.count == addr.0,
+            (Some(last_addr), Some(addr)) => last_addr.0.checked_add(last.count) == Some(addr.0),
             _ => false,
         };
         if continues && last.fresh == extent.fresh && last.first + last.count == extent.first {
