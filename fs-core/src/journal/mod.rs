@@ -2,14 +2,18 @@
 
 pub mod chain;
 pub mod change;
+mod checkpoint;
+mod commit;
 pub mod encode;
 pub mod extents;
+mod flush;
 pub mod head;
 pub mod log;
 pub mod owner;
 mod read_ahead;
 pub mod recover;
 pub mod replay;
+mod writeback;
 
 #[cfg(test)]
 mod test_volume;
