@@ -63,6 +63,11 @@ impl Load {
         self.shared.crashed.store(true, Ordering::SeqCst);
     }
 
+    /// From now on errors are expected, and the threads go on until one comes.
+    pub fn expect_crash_soon(&self) {
+        self.shared.tolerant.store(true, Ordering::SeqCst);
+    }
+
     /// Waits for the threads, and gives back what they have been promised.
     ///
     /// # Panics

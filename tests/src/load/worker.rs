@@ -25,6 +25,8 @@ const OPEN_MAX: usize = 6;
 pub struct Shared {
     /// The crash has begun: errors are expected from now on.
     pub crashed: AtomicBool,
+    /// A crash may come at any moment: errors end a thread quietly.
+    pub tolerant: AtomicBool,
     /// Operations that were acknowledged.
     pub operations: AtomicU64,
     /// Syncs among them.
@@ -61,6 +63,7 @@ impl<'a> Worker<'a> {
             match self.step() {
                 Ok(()) => drop(self.shared.operations.fetch_add(1, Ordering::Relaxed)),
                 Err(_) if self.shared.crashed.load(Ordering::SeqCst) => break,
+                Err(_) if self.shared.tolerant.load(Ordering::SeqCst) => break,
                 Err(error) => panic!("thread {}: {} failed: {error}", self.history.thread, self.at),
             }
             if self.shared.crashed.load(Ordering::Relaxed) {
