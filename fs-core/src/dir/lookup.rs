@@ -8,7 +8,7 @@ use crate::addr::BlockAddr;
 use crate::blocks::Blocks;
 use crate::error::{CorruptKind, FsError};
 use crate::format::dinode::{self, Dinode};
-use crate::format::dirent::{self, LEAF_HEADER_BYTES, Leaf};
+use crate::format::dirent::{self, LEAF_HEADER_BYTES, Leaf, NAME_BYTES_MAX};
 use crate::format::meta::BlockKind;
 
 /// Where a name stands.
@@ -37,8 +37,11 @@ impl Place {
 /// What `name` stands for in `dir`; `None` if there is no such name.
 ///
 /// # Errors
-/// `Corrupt`, and as [`Blocks::meta`].
+/// `NameTooLong`, `Corrupt`, and as [`Blocks::meta`].
 pub async fn lookup(blocks: &impl Blocks, dir: &Dinode, name: &[u8]) -> Result<Option<Link>, FsError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(FsError::NameTooLong);
+    }
     Ok(locate(blocks, dir, name).await?.map(|place| place.hit.link))
 }
 
