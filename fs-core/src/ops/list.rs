@@ -3,7 +3,7 @@
 use crate::addr::InodeNo;
 use crate::attr::{Attr, DirEntry};
 use crate::dir;
-use crate::error::FsError;
+use crate::error::{CorruptKind, FsError};
 use crate::format::meta::BlockKind;
 use crate::glock::service::Mode;
 use crate::ops::data::accessed;
@@ -59,7 +59,14 @@ pub async fn readdirplus(
                 // Callers take no attributes from these, and locking the parent now would be out of order.
                 Attr { ino: entry.ino, ..volume.attr(&dir) }
             } else {
+                let wrong = CorruptKind::DirentTarget.at(entry.ino.addr());
+                if entry.ino == ino {
+                    return Err(wrong);
+                }
                 let (_guard, dinode) = volume.lock_inode(entry.ino, Mode::Shared).await?;
+                if dinode.kind != entry.kind {
+                    return Err(wrong);
+                }
                 volume.attr(&dinode)
             };
             if !special {

@@ -28,10 +28,22 @@ pub fn check_target(link: &Link, dinode: &Dinode) -> Result<(), FsError> {
     }
 }
 
+/// What `name` stands for in `dir`. A directory that names itself is refused: whoever locks the two, locks one twice.
+///
+/// # Errors
+/// `NotFound`, `NameTooLong`, `DirentTarget`; errors of reading.
+pub async fn find(volume: &Volume, dir: &Dinode, name: &[u8]) -> Result<Link, FsError> {
+    let link = dir::lookup(&*volume.cache, dir, name).await?.ok_or(FsError::NotFound)?;
+    if link.ino == dir.ino && name != dir::DOT && name != dir::DOT_DOT {
+        return Err(CorruptKind::DirentTarget.at(dir.ino.addr()));
+    }
+    Ok(link)
+}
+
 /// The inode that `name` stands for in `parent`, with one more reference to it.
 ///
 /// # Errors
-/// `NotFound`, `NotDirectory`; errors of reading.
+/// `NotFound`, `NotDirectory`, `NameTooLong`; errors of reading.
 pub async fn lookup(volume: &Volume, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
     let (guard, dir) = volume.lock_inode(parent, Mode::Shared).await?;
     check_directory(&dir)?;
@@ -39,7 +51,7 @@ pub async fn lookup(volume: &Volume, parent: InodeNo, name: &[u8]) -> Result<Att
         volume.refs.take(parent);
         return Ok(volume.attr(&dir));
     }
-    let link = dir::lookup(&*volume.cache, &dir, name).await?.ok_or(FsError::NotFound)?;
+    let link = find(volume, &dir, name).await?;
     // The reference is taken while the directory is locked: the inode cannot be freed from here on, so the two locks
     // are never held together.
     volume.refs.take(link.ino);

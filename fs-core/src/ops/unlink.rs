@@ -10,7 +10,7 @@ use crate::format::meta::BlockKind;
 use crate::format::rgrp::BlockState;
 use crate::glock::service::Mode;
 use crate::ops::attrs::check_changeable;
-use crate::ops::lookup::{check_directory, check_target};
+use crate::ops::lookup::{check_directory, check_target, find};
 use crate::stage::Stage;
 use crate::volume::{Volume, one_link_less, touch};
 
@@ -38,7 +38,7 @@ async fn remove(volume: &Volume, parent: InodeNo, name: &[u8], directory: bool) 
     volume.check_writable()?;
     let (_dir_guard, mut dir) = volume.lock_inode(parent, Mode::Exclusive).await?;
     check_directory(&dir)?;
-    let link = dir::lookup(&*volume.cache, &dir, name).await?.ok_or(FsError::NotFound)?;
+    let link = find(volume, &dir, name).await?;
     match (directory, link.kind == FileKind::Directory) {
         (true, false) => return Err(FsError::NotDirectory),
         (false, true) => return Err(FsError::IsDirectory),
