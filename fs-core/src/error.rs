@@ -176,8 +176,8 @@ pub enum CorruptKind {
         /// The group that breaks the order.
         rgrp: BlockAddr,
     },
-    /// The resource index has no entries, or half a one.
-    #[error("the resource index has {size} bytes, which is not a number of entries")]
+    /// The resource index has no entries, half a one, or more than the device has room for.
+    #[error("the resource index has {size} bytes, which is not a number of entries that the device has room for")]
     RindexSize {
         /// Size of the file.
         size: u64,

@@ -137,6 +137,17 @@ impl Rgrps {
             .ok_or(CorruptKind::PointerRange { target: addr }.at(addr))
     }
 
+    /// Checks that `count` neighbouring blocks from `addr` on belong to one group: none of them is a header, or outside
+    /// the volume.
+    ///
+    /// # Errors
+    /// `PointerRange`.
+    pub fn check_data(&self, addr: BlockAddr, count: u64) -> Result<(), FsError> {
+        let outside = CorruptKind::PointerRange { target: addr }.at(addr);
+        let last = addr.checked_add(count.saturating_sub(1)).ok_or(outside.clone())?;
+        if self.locate(addr)?.0 == self.locate(last)?.0 { Ok(()) } else { Err(outside) }
+    }
+
     /// The group of `addr`, or the first one.
     #[must_use]
     pub fn near(&self, addr: BlockAddr) -> usize {

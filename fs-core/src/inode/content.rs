@@ -6,7 +6,7 @@ use block::device::IoBuf;
 
 use crate::addr::BlockAddr;
 use crate::blocks::{BlockImage, Blocks, Edit};
-use crate::error::FsError;
+use crate::error::{CorruptKind, FsError};
 use crate::format::dinode::{self, Dinode};
 use crate::format::meta::BlockKind;
 use crate::fs::ReadData;
@@ -58,8 +58,7 @@ async fn read_extent(volume: &Volume, extent: &Extent) -> Result<IoBuf, FsError>
     let block_bytes = volume.disk.block_size().bytes();
     let count = usize::try_from(extent.count).unwrap_or(usize::MAX);
     let Some(addr) = extent.addr else { return Ok(IoBuf::zeroed(count * block_bytes)) };
-    volume.disk.check_pointer(addr)?;
-    volume.disk.check_pointer(BlockAddr(addr.0 + extent.count - 1))?;
+    volume.rgrps.check_data(addr, extent.count)?;
     // Images in memory are taken before the disk is read: what is newer than the disk stays in memory until it is
     // written, so it cannot slip away between the two.
     let mut cached: Vec<(usize, BlockImage)> = Vec::new();
@@ -127,6 +126,7 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
     let extents = map::map_for_write(stage, dinode, first, last - first + 1).await?;
     for extent in extents {
         let Some(start) = extent.addr else { continue };
+        stage.volume().rgrps.check_data(start, extent.count)?;
         for step in 0..extent.count {
             let (block, addr) = (extent.first + step, BlockAddr(start.0 + step));
             let block_start = block * block_bytes;
@@ -140,7 +140,6 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
                 let mut image = if extent.fresh {
                     std::iter::repeat_n(0, stage.block_size().bytes()).collect()
                 } else {
-                    stage.volume().disk.check_pointer(addr)?;
                     stage.data(addr).await?
                 };
                 let bytes = Arc::make_mut(&mut image);
@@ -190,7 +189,7 @@ pub async fn clear_tail(stage: &mut Stage<'_>, dinode: &Dinode, size: u64) -> Re
     }
     let extents = map::extents(&*stage, dinode, size / block_bytes, 1).await?;
     let Some(addr) = extents.first().and_then(|extent| extent.addr) else { return Ok(()) };
-    stage.volume().disk.check_pointer(addr)?;
+    stage.volume().rgrps.check_data(addr, 1)?;
     let mut image = stage.data(addr).await?;
     if image.get(within..).unwrap_or_default().iter().all(|byte| *byte == 0) {
         return Ok(());
@@ -247,7 +246,10 @@ pub async fn seek(volume: &Volume, dinode: &Dinode, offset: u64, hole: bool) -> 
     let block_bytes = volume.disk.block_size().bytes_u64();
     let end = dinode.size.div_ceil(block_bytes);
     let mut at = offset / block_bytes;
+    // Data and holes take turns, so a tree that shows more of them than this has pointers that lead to one array twice.
+    let mut left = dinode.blocks.saturating_mul(2).saturating_add(2);
     while at < end {
+        left = left.checked_sub(1).ok_or(CorruptKind::DinodeBlocks { blocks: dinode.blocks }.at(dinode.ino.addr()))?;
         let extent = map::extent_at(&*volume.cache, dinode, at, end).await?;
         if extent.addr.is_none() == hole {
             return Ok(Some(offset.max(extent.first * block_bytes)));
