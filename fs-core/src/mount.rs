@@ -40,8 +40,8 @@ use crate::journal::recover::{Inspected, Recovery};
 use crate::stage::Stage;
 use crate::volume::Volume;
 
-/// Largest resource index that is read: enough for every volume that the format can describe in practice.
-const RINDEX_BYTES_MAX: u64 = 1 << 30;
+/// Blocks of the smallest resource group: a header, and four that it describes.
+const RGRP_BLOCKS_MIN: u64 = 5;
 /// Journals whose heads are searched at once.
 const SEARCHES_MAX: usize = 16;
 /// Most journals that a volume can have: names have three digits.
@@ -106,6 +106,12 @@ pub async fn mount(
         places,
         options.cache_bytes / 4,
     ));
+
+    for journal in &journals {
+        for run in journal.runs(0, journal.blocks()) {
+            rgrps.check_data(run.addr, u64::from(run.count))?;
+        }
+    }
 
     let master = read_counts(&cache, files.statfs).await?;
     let mut local = StatfsDelta::default();
@@ -341,10 +347,12 @@ impl SystemFiles {
 async fn read_rindex(cache: &Cache, rindex: &Dinode, disk: &Disk) -> Result<Vec<RgrpPlace>, FsError> {
     let at = rindex.ino.addr();
     let entry_bytes = RINDEX_ENTRY_BYTES as u64;
-    if rindex.size == 0 || !rindex.size.is_multiple_of(entry_bytes) || rindex.size > RINDEX_BYTES_MAX {
+    // Not more entries than the device has room for groups, so that a wrong size costs no memory.
+    let size_max = disk.block_count() / RGRP_BLOCKS_MIN * entry_bytes;
+    if rindex.size == 0 || !rindex.size.is_multiple_of(entry_bytes) || rindex.size > size_max {
         return Err(CorruptKind::RindexSize { size: rindex.size }.at(at));
     }
-    let content = content::read_whole(cache, rindex, RINDEX_BYTES_MAX).await?;
+    let content = content::read_whole(cache, rindex, size_max).await?;
     let mut places: Vec<RgrpPlace> = Vec::with_capacity(content.len() / RINDEX_ENTRY_BYTES);
     for entry in content.chunks_exact(RINDEX_ENTRY_BYTES) {
         let raw = RawRindexEntry::ref_from_bytes(entry).map_err(|_| CorruptKind::ShortBlock.at(at))?;

@@ -20,6 +20,9 @@ use super::read_ahead::ReadAhead;
 use crate::error::{CorruptKind, FsError};
 use crate::format::log::{self, LogHeader, STAMP_OWNERS_INCOMPLETE};
 
+/// No log ever gets here: there must be numbers left for the headers to come.
+const SEQUENCE_MAX: u64 = u64::MAX / 2;
+
 /// The last header of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -87,13 +90,17 @@ impl Search {
 /// Finds the head of a journal.
 ///
 /// # Errors
-/// `JournalNoHead`, `Device`.
+/// `JournalNoHead`, `JournalChain` for a number that no log ever reaches, `Device`.
 pub async fn find(device: &dyn BlockDevice, map: &JournalMap) -> Result<Head, FsError> {
     let head = match shortcut(device, map, Reach::new(map)).await? {
         Some(head) => Some(head),
         None => scan(device, map).await?,
     };
-    head.ok_or_else(|| CorruptKind::JournalNoHead { jid: map.jid() }.at(map.inode().addr()))
+    let head = head.ok_or_else(|| CorruptKind::JournalNoHead { jid: map.jid() }.at(map.inode().addr()))?;
+    if head.header.sequence > SEQUENCE_MAX {
+        return Err(map.chain_error(head.header.blkno));
+    }
+    Ok(head)
 }
 
 /// Reads the journal from its first block on.
