@@ -11,7 +11,6 @@ pub mod data;
 pub mod files;
 pub mod load;
 pub mod mapping;
-pub mod memory;
 pub mod mount;
 pub mod need;
 pub mod ops;
