@@ -366,8 +366,11 @@ fn permissions(dir: &Path) {
     assert_ne!(as_nobody("rm -f \"$1/sticky/roots\" 2>/dev/null", dir), 0);
     assert_eq!(as_nobody(": > \"$1/sticky/mine\"", dir), 0);
     assert_eq!(dir.join("sticky/mine").metadata().unwrap().uid(), 65534);
+    // The kernel has the mode in its cache, and must not go on believing it.
+    assert_eq!(dir.join("program").metadata().unwrap().mode() & 0o6000, 0o6000);
     assert_eq!(as_nobody("echo y >> \"$1/program\"", dir), 0);
     assert_eq!(dir.join("program").metadata().unwrap().mode() & 0o6000, 0, "writing takes set-uid and set-gid away");
+    running_programs(dir);
     // A group directory hands its group on.
     fs::create_dir(dir.join("group")).unwrap();
     std::os::unix::fs::chown(dir.join("group"), None, Some(55)).unwrap();
@@ -377,6 +380,19 @@ fn permissions(dir: &Path) {
     assert_eq!(dir.join("group/f").metadata().unwrap().gid(), 55);
     assert_eq!(dir.join("group/d").metadata().unwrap().gid(), 55);
     assert_eq!(dir.join("group/d").metadata().unwrap().mode() & 0o2000, 0o2000);
+}
+
+/// A program that runs is not written to, and not truncated before that is found out.
+fn running_programs(dir: &Path) {
+    let path = dir.join("running");
+    fs::copy("/bin/sleep", &path).unwrap();
+    let size = path.metadata().unwrap().len();
+    let mut child = std::process::Command::new(&path).arg("600").spawn().unwrap();
+    fails!(File::options().write(true).open(&path), TXTBSY);
+    fails!(rustix::fs::open(&path, OFlags::RDONLY | OFlags::TRUNC, Mode::empty()), TXTBSY);
+    assert_eq!(path.metadata().unwrap().len(), size);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// What this version does not have says so, in the way that lets programs fall back.

@@ -29,14 +29,14 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 /// What is asked of the kernel, where it offers it. Left out on purpose:
 /// the writeback cache (the kernel would own sizes and times), opens without a request (O_TRUNC and the last close get
 /// lost), locks (on one node the kernel's own are right and can be interrupted), ACLs, and extended setxattr requests
-/// (fuser accepts the flag and then misreads every one of them).
+/// (fuser accepts the flag and then misreads every one of them). Nor that the daemon takes setuid away (the kernel would
+/// go on believing the mode that it knows), nor that O_TRUNC comes with the open (the kernel would send it before it has
+/// found out that the file is being executed).
 const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
-    .union(InitFlags::FUSE_ATOMIC_O_TRUNC)
     .union(InitFlags::FUSE_BIG_WRITES)
     .union(InitFlags::FUSE_PARALLEL_DIROPS)
     .union(InitFlags::FUSE_DO_READDIRPLUS)
     .union(InitFlags::FUSE_READDIRPLUS_AUTO)
-    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
     .union(InitFlags::FUSE_MAX_PAGES)
     .union(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
@@ -417,19 +417,19 @@ impl Filesystem for FuserTransport {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::OPNOTSUPP.into());
+        reply.error(Errno::NOSYS.into());
     }
 
     fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::OPNOTSUPP.into());
+        reply.error(Errno::NOSYS.into());
     }
 
     fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::OPNOTSUPP.into());
+        reply.error(Errno::NOSYS.into());
     }
 
     fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::OPNOTSUPP.into());
+        reply.error(Errno::NOSYS.into());
     }
 
     fn fallocate(
