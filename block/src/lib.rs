@@ -17,4 +17,4 @@ mod sys;
 mod uring;
 pub mod vhdx;
 
-pub use open::{OpenError, OpenOptions, open};
+pub use open::{OpenError, OpenOptions, open, open_to_fill};

@@ -167,10 +167,30 @@ impl OpenError {
 /// # Errors
 /// One variant of [`OpenError`] for each reason.
 pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
+    open_through(path, options, FileCache::Bypassed)
+}
+
+/// Opens as [`open`] does, but an image file through the page cache. A filesystem allocates the space of many small
+/// writes into holes together then, and not while each of them waits; for whoever fills a new image and has claimed it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_fill(path: &Path, options: OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
+    open_through(path, options, FileCache::Used)
+}
+
+/// Whether the page cache stands between us and an image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileCache {
+    Bypassed,
+    Used,
+}
+
+fn open_through(path: &Path, options: OpenOptions, cache: FileCache) -> Result<Arc<dyn BlockDevice>, OpenError> {
     let (fd, medium) = open_medium(path, options.read_only)?;
     match medium {
         Medium::Device => Ok(Arc::new(open_device(path, fd, options)?)),
-        Medium::File => open_file(path, fd, options),
+        Medium::File => open_file(path, fd, options, cache),
     }
 }
 
@@ -268,7 +288,12 @@ fn open_device(path: &Path, fd: OwnedFd, options: OpenOptions) -> Result<RawDevi
         .map_err(|source| threads_error(path, source))
 }
 
-fn open_file(path: &Path, fd: OwnedFd, options: OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
+fn open_file(
+    path: &Path,
+    fd: OwnedFd,
+    options: OpenOptions,
+    cache: FileCache,
+) -> Result<Arc<dyn BlockDevice>, OpenError> {
     let failed = |doing| move |errno: Errno| io_error(path, doing, errno.into());
     let size = sys::file_size(&fd).map_err(failed("asking for its size"))?;
     let size = whole_sectors(path, size, FILE_SECTOR_BYTES)?;
@@ -279,7 +304,7 @@ fn open_file(path: &Path, fd: OwnedFd, options: OpenOptions) -> Result<Arc<dyn B
         return Err(OpenError::NotVhdx { path: path.to_owned() });
     }
 
-    if !go_direct(&fd) {
+    if cache == FileCache::Bypassed && !go_direct(&fd) {
         tracing::info!(path = %path.display(), "the filesystem refuses direct I/O for this image: its page cache is used");
     }
     let preferred = sys::file_block_bytes(&fd).map_err(failed("asking for its block size"))?;

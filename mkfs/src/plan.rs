@@ -267,3 +267,7 @@ fn minimum_bytes(block_size: BlockSize, journal_bytes: u64) -> u64 {
     let medium = at_least(AREA_VOLUME_BYTES_MIN);
     if medium < LARGE_AREA_VOLUME_BYTES_MIN { medium } else { at_least(LARGE_AREA_VOLUME_BYTES_MIN) }
 }
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 /// Longest write, in bytes.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Writes on their way: with their buffers this is most of the memory that a format takes.
-const IN_FLIGHT_MAX: usize = 32;
+const IN_FLIGHT_MAX: usize = 8;
 
 /// Collects blocks and writes them.
 pub(crate) struct Sink<'a> {

@@ -143,7 +143,7 @@ impl Mkfs {
         let report = runtime.block_on(mkfs::format(device, &plan, &identity, !self.keep, &progress));
         bar.finish_and_clear();
         let report = report?;
-        self.print(out, &plan, Some((&identity, &report)))
+        self.print(out, &plan, &device.geometry(), Some((&identity, &report)))
     }
 
     fn only_plan(&self, out: &mut Printer) -> anyhow::Result<()> {
@@ -152,7 +152,7 @@ impl Mkfs {
             None => target::open_read_only(&self.device)?.geometry(),
         };
         let plan = self.plan(&geometry)?;
-        self.print(out, &plan, None)
+        self.print(out, &plan, &geometry, None)
     }
 
     fn plan(&self, geometry: &Geometry) -> anyhow::Result<Plan> {
@@ -207,8 +207,14 @@ impl Mkfs {
         bar
     }
 
-    fn print(&self, out: &mut Printer, plan: &Plan, done: Option<(&Identity, &Report)>) -> anyhow::Result<()> {
-        self.warn_about(plan);
+    fn print(
+        &self,
+        out: &mut Printer,
+        plan: &Plan,
+        geometry: &Geometry,
+        done: Option<(&Identity, &Report)>,
+    ) -> anyhow::Result<()> {
+        self.warn_about(plan, geometry);
         if self.quiet && !self.format.json {
             return Ok(());
         }
@@ -230,7 +236,7 @@ impl Mkfs {
             out.field("cluster_area", plan.area.is_some())?;
         }
         out.field("free_bytes", amount(plan.free_blocks() * block))?;
-        out.field("label", self.label.clone())?;
+        out.field_if("label", Some(self.label.clone()).filter(|label| details || !label.is_empty()))?;
         match done {
             Some((identity, report)) => {
                 out.field("uuid", identity.uuid.to_string())?;
@@ -249,13 +255,19 @@ impl Mkfs {
         Ok(())
     }
 
-    fn warn_about(&self, plan: &Plan) {
+    fn warn_about(&self, plan: &Plan, geometry: &Geometry) {
         if self.quiet {
             return;
         }
+        let (block, sector) = (plan.block_size.bytes_u32(), geometry.physical_sector_bytes);
+        if block < sector {
+            warn(&format!(
+                "blocks of {block} bytes are smaller than the device's physical sectors of {sector}, which makes writing slow (-b {sector})"
+            ));
+        }
         if plan.journals < plan.journals_wanted {
             warn(&format!(
-                "the volume is small, so it has {} journals instead of {}: so many nodes can mount it at the same time (-j, -J)",
+                "the volume is small: journals for {} of {} nodes are made, more would take over a quarter of it (-j makes more)",
                 plan.journals, plan.journals_wanted
             ));
         }

@@ -81,7 +81,7 @@ impl Target {
                 return Err(error.into());
             }
         };
-        Ok((claim, block::open(path, options)?))
+        Ok((claim, block::open_to_fill(path, options)?))
     }
 
     /// What to write to.
