@@ -188,3 +188,19 @@ fn a_directory_moves_with_all_that_is_in_it() {
     assert!(check(&history, &stayed, STRICT).is_err());
     assert!(check(&history, &found(&[("t0/e", FoundEntry::Dir)]), STRICT).is_err());
 }
+
+#[test]
+fn a_link_is_promised_by_its_new_directory_and_not_by_the_old_one() {
+    let mut history = History::new(0);
+    create(&mut history, "shared/t0-a", 5);
+    history.begin(Event::Mkdir { path: "t0/d".into(), dir: 7 });
+    history.done();
+    history.inode_acknowledged(history.dir_key("t0"));
+    history.begin(Event::Link { from: "shared/t0-a".into(), to: "t0/d/b".into() });
+    history.done();
+    history.inode_acknowledged(history.dir_key("shared"));
+    let without = found(&[("shared/t0-a", file(1, vec![])), ("t0/d", FoundEntry::Dir)]);
+    assert!(check(&history, &without, STRICT).is_ok());
+    history.inode_acknowledged(history.dir_key("t0/d"));
+    assert!(check(&history, &without, STRICT).is_err());
+}

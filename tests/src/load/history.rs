@@ -152,7 +152,13 @@ impl History {
             Event::Create { path, file, .. } => vec![dir_of(path), Key::File(*file)],
             Event::Mkdir { path, dir } => vec![dir_of(path), Key::Dir(*dir)],
             Event::Symlink { path, .. } | Event::Unlink { path } | Event::Rmdir { path } => vec![dir_of(path)],
-            Event::Link { from, to } | Event::Rename { from, to } => {
+            // The directory of the old name does not change.
+            Event::Link { from, to } => {
+                let mut keys = vec![dir_of(to)];
+                keys.extend(self.node_key(from));
+                keys
+            }
+            Event::Rename { from, to } => {
                 let mut keys = vec![dir_of(from), dir_of(to)];
                 keys.extend(self.node_key(from));
                 keys
