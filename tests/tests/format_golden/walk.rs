@@ -116,13 +116,12 @@ impl Walk {
                 self.metadata(*addr, BlockKind::QUOTA_CHANGE);
             }
         }
-        let blocks_before = dinode.blocks;
         let children: Vec<(String, InodeNo)> = entries
             .iter()
             .filter(|(name, _)| *name != "." && *name != "..")
             .map(|(name, named): (&String, &Named)| (format!("{path}/{name}"), named.ino))
             .collect();
-        assert!(blocks_before >= 1 + data.len() as u64, "{path}");
+        assert!(dinode.blocks > data.len() as u64, "{path}");
         self.inodes.insert(path.to_owned(), Found { dinode, raw, entries });
         for (path, ino) in children {
             self.inode(&path, ino);
