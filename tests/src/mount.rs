@@ -324,3 +324,9 @@ pub fn mountinfo() -> Vec<MountLine> {
         })
         .collect()
 }
+
+/// How many mounts are below `dir`, or of something below it. Mounts elsewhere belong to others, who may come and go.
+#[must_use]
+pub fn mounts_below(dir: &Path) -> usize {
+    mountinfo().iter().filter(|line| line.dir.starts_with(dir) || Path::new(&line.source).starts_with(dir)).count()
+}

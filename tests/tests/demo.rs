@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lunfs_tests::command::{Outcome, finish};
-use lunfs_tests::mount::{Mount, mountinfo};
+use lunfs_tests::mount::{Mount, mounts_below};
 use lunfs_tests::need;
 use lunfs_tests::scratch::{Leftover, Scratch, remember, undo};
 use lunfs_tests::volume::Volume;
@@ -48,7 +48,6 @@ fn demo(scratch: &Scratch, before: &[&str]) -> Outcome {
     std::fs::copy(need::lunfs(), &binary).unwrap();
     std::fs::create_dir(&tmp).unwrap();
     std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o777)).unwrap();
-    let mounts = mountinfo().len();
     let mut words = before.to_vec();
     words.extend([binary.to_str().unwrap(), "demo"]);
     let mut command = Command::new(words[0]);
@@ -58,7 +57,7 @@ fn demo(scratch: &Scratch, before: &[&str]) -> Outcome {
     for step in ["make a volume", "mount it", "copy a tree", "SIGKILL", "fsync acknowledged", "fsck.gfs2 -n"] {
         assert!(said.stdout.contains(step), "the demo does not show \"{step}\":\n{}", said.text());
     }
-    assert_eq!(mountinfo().len(), mounts, "the demo has left a mount");
+    assert_eq!(mounts_below(&tmp), 0, "the demo has left a mount");
     assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0, "the demo has left files");
     assert!(!runs(&binary), "the demo has left a process");
     said

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use lunfs_tests::command::{Outcome, bash, run};
-use lunfs_tests::mount::{Mount, mountinfo};
+use lunfs_tests::mount::{Mount, mountinfo, mounts_below};
 use lunfs_tests::need;
 use lunfs_tests::scratch::Scratch;
 use lunfs_tests::tree::hash_file;
@@ -179,7 +179,7 @@ fn check_all(cases: &[Case]) {
     let untouched =
         ["good.img", "ext4.img", "half.img", "head.img", "zeroes.img", "repaired.img", "not.vhdx", "secret.img"];
     let before = untouched.map(|name| hash_file(&dir.join(name)));
-    let mounts = mountinfo().len();
+    let mounts = mounts_below(dir);
 
     let wrong: Vec<String> = cases.iter().filter_map(|case| check(dir, &variables, *case).err()).collect();
 
@@ -189,7 +189,7 @@ fn check_all(cases: &[Case]) {
         .filter(|(name, hash)| hash_file(&dir.join(name)) != **hash)
         .map(|(name, _)| *name)
         .collect();
-    assert_eq!(mountinfo().len(), mounts, "a wrong use has mounted something:\n{:#?}", mountinfo());
+    assert_eq!(mounts_below(dir), mounts, "a wrong use has mounted something:\n{:#?}", mountinfo());
     std::fs::write(dir.join("folder/still-alive"), "x").unwrap();
     mounted.umount();
     busy.umount();
