@@ -20,8 +20,7 @@ struct Workload {
 
 const WORKLOADS: &[Workload] = &[
     Workload { name: "create", count: 5000, run: create },
-    Workload { name: "stat, cold", count: 5000, run: stat },
-    Workload { name: "stat, again", count: 5000, run: stat },
+    Workload { name: "stat", count: 5000, run: stat },
     Workload { name: "unlink", count: 5000, run: unlink },
     Workload { name: "create + 4 KiB + fsync", count: 300, run: create_and_sync },
     Workload { name: "write 4 KiB", count: 20_000, run: |dir, count| write(dir, count, 4096, 0) },
