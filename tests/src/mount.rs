@@ -309,12 +309,6 @@ pub struct MountLine {
     pub source: String,
 }
 
-/// What is mounted below a folder: others may mount elsewhere meanwhile.
-#[must_use]
-pub fn mounts_below(folder: &Path) -> Vec<MountLine> {
-    mountinfo().into_iter().filter(|line| line.dir.starts_with(folder)).collect()
-}
-
 /// What is mounted, oldest first.
 #[must_use]
 pub fn mountinfo() -> Vec<MountLine> {

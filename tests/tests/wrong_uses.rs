@@ -189,7 +189,7 @@ fn check_all(cases: &[Case]) {
         .filter(|(name, hash)| hash_file(&dir.join(name)) != **hash)
         .map(|(name, _)| *name)
         .collect();
-    assert_eq!(mounts_below(dir), mounts, "a wrong use has mounted something:\n{:#?}", mounts_below(dir));
+    assert_eq!(mounts_below(dir), mounts, "a wrong use has mounted something:\n{:#?}", mountinfo());
     std::fs::write(dir.join("folder/still-alive"), "x").unwrap();
     mounted.umount();
     busy.umount();
