@@ -73,7 +73,7 @@ impl Registration {
     /// Registers this process as the daemon of `fs`.
     ///
     /// # Errors
-    /// When no folder can be written to, or another living daemon is registered for the same number.
+    /// When no folder can be written to.
     pub fn new(fs: FsId, device: &Path, mounted_on: &Path) -> io::Result<Self> {
         let mut error = io::Error::from(io::ErrorKind::NotFound);
         for folder in folders() {
@@ -88,11 +88,12 @@ impl Registration {
     fn new_in(folder: &Path, fs: FsId, device: &Path, mounted_on: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(format!("{fs}.json"));
-        if Registered::open(&path).is_none() {
-            std::fs::remove_file(&path).ok();
-        }
+        // The number is that of a live mount of ours. Whoever stands there has lost it: left over, or a daemon that is
+        // still writing after its mount has gone, and that does not need the name any more.
+        std::fs::remove_file(&path).ok();
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        file.try_lock()?;
+        // Those who look for living daemons hold the lock for a moment.
+        file.lock()?;
         let record = Record {
             pid: std::process::id(),
             device: device.to_owned(),
@@ -119,10 +120,21 @@ impl Registration {
     /// What writing the file reports.
     pub fn finish(mut self, state: State) -> io::Result<()> {
         let written = self.set_state(state);
-        std::fs::remove_file(&self.path).ok();
+        // A later mount may have got the number, and the name with it.
+        if self.has_its_name() {
+            std::fs::remove_file(&self.path).ok();
+        }
         // Not closed: closing gives the lock back, which says that the process is gone.
         std::mem::forget(self.file);
         written
+    }
+
+    fn has_its_name(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        match (self.file.metadata(), self.path.metadata()) {
+            (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -234,8 +246,44 @@ mod tests {
         std::fs::write(folder.join("0:7.json"), "{ a torn rec").unwrap();
         assert!(Registered::open(&folder.join("0:7.json")).is_none());
         let registration = Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt")).unwrap();
-        assert!(Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt")).is_err(), "one at a time");
         drop(registration);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_still_writes_does_not_take_the_name_from_the_mount_that_got_its_number() {
+        let folder = folder("number");
+        let path = folder.join("0:7.json");
+        let old = Registration::new_in(&folder, FS, Path::new("/dev/old"), Path::new("/mnt")).unwrap();
+        let new = Registration::new_in(&folder, FS, Path::new("/dev/new"), Path::new("/mnt")).unwrap();
+        old.finish(State::Clean).unwrap();
+        assert_eq!(Registered::open(&path).unwrap().record.device, Path::new("/dev/new"));
+        new.finish(State::Clean).unwrap();
+        assert!(!path.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn registering_waits_for_those_who_only_look() {
+        let folder = folder("look");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("0:7.json");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    Registered::open(&path);
+                }
+            });
+            for _ in 0..2000 {
+                let made = Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt"));
+                if made.is_err() {
+                    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                drop(made.unwrap());
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
         std::fs::remove_dir_all(folder).unwrap();
     }
 
