@@ -23,6 +23,24 @@ pub enum Leftover {
     Folder(PathBuf),
 }
 
+/// Undoes something when it is dropped, or when the process ends before.
+pub struct Guard(Leftover);
+
+impl Guard {
+    /// Remembers what has to be undone. To be made before what it undoes.
+    #[must_use]
+    pub fn new(what: Leftover) -> Self {
+        remember(what.clone());
+        Self(what)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        undo(&self.0);
+    }
+}
+
 static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
 /// Remembers something that has to be undone.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::command::{Outcome, run};
 use crate::need;
-use crate::scratch::{Scratch, remember};
+use crate::scratch::remember;
 
 /// Which filesystem is under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +35,25 @@ pub fn is_foreign(name: &std::ffi::OsStr) -> bool {
     kind() == Kind::Ext4 && name == "lost+found"
 }
 
-/// A path by which `lunfs` answers as `name`.
+/// A path by which `lunfs` answers as `name`: a link in a folder beside the binary.
 #[must_use]
 pub fn called(name: &str) -> PathBuf {
-    static LINKS: OnceLock<Scratch> = OnceLock::new();
+    static LINKS: OnceLock<PathBuf> = OnceLock::new();
     let links = LINKS.get_or_init(|| {
-        let folder = Scratch::new("names");
+        let binary = need::lunfs();
+        let folder = binary.with_extension("names");
+        std::fs::create_dir_all(&folder).unwrap();
         for name in ["lunfs", "mkfs.lunfs", "mount.lunfs", "umount.lunfs", "fsck.lunfs"] {
-            symlink(need::lunfs(), folder.path(name)).unwrap();
+            let link = folder.join(name);
+            if std::fs::read_link(&link).is_ok_and(|target| target == binary) {
+                continue;
+            }
+            let _ = std::fs::remove_file(&link);
+            symlink(binary, &link).unwrap_or_else(|error| panic!("cannot make {}: {error}", link.display()));
         }
         folder
     });
-    links.path(name)
+    links.join(name)
 }
 
 /// An image with a filesystem in it.

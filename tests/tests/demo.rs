@@ -8,25 +8,15 @@ use std::process::Command;
 use lunfs_tests::command::{Outcome, finish};
 use lunfs_tests::mount::{Mount, mounts_below};
 use lunfs_tests::need;
-use lunfs_tests::scratch::{Leftover, Scratch, remember, undo};
+use lunfs_tests::scratch::{Guard, Leftover, Scratch};
 use lunfs_tests::volume::Volume;
 use lunfs_tests::watchdog::Watchdog;
-
-/// Undoes a change of the machine, whatever happens to the test.
-struct Guard(Leftover);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        undo(&self.0);
-    }
-}
 
 /// Sets a sysctl until the guard is dropped.
 fn sysctl(path: &str, value: &str) -> Guard {
     let path = PathBuf::from(path);
     let before = std::fs::read_to_string(&path).unwrap().trim().to_owned();
-    let guard = Guard(Leftover::Sysctl(path.clone(), before));
-    remember(guard.0.clone());
+    let guard = Guard::new(Leftover::Sysctl(path.clone(), before));
     std::fs::write(&path, value).unwrap_or_else(|error| panic!("{} = {value}: {error}", path.display()));
     guard
 }
@@ -34,8 +24,7 @@ fn sysctl(path: &str, value: &str) -> Guard {
 /// Lets everybody open /dev/fuse until the guard is dropped.
 fn fuse_for_everybody() -> Guard {
     let path = PathBuf::from("/dev/fuse");
-    let guard = Guard(Leftover::Mode(path.clone(), path.metadata().unwrap().mode() & 0o7777));
-    remember(guard.0.clone());
+    let guard = Guard::new(Leftover::Mode(path.clone(), path.metadata().unwrap().mode() & 0o7777));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     guard
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use lunfs_tests::command::{Outcome, bash, run};
 use lunfs_tests::mount::{Mount, mountinfo, mounts_below};
 use lunfs_tests::need;
-use lunfs_tests::scratch::Scratch;
+use lunfs_tests::scratch::{Guard, Leftover, Scratch};
 use lunfs_tests::tree::hash_file;
 use lunfs_tests::volume::{LoopDevice, Volume};
 use lunfs_tests::watchdog::Watchdog;
@@ -171,8 +171,9 @@ fn check_all(cases: &[Case]) {
     prepare(dir);
     let readonly = LoopDevice::attach(&dir.join("readonly.img"), &["--read-only"]);
     let ext4 = LoopDevice::attach(&dir.join("ext4mounted.img"), &[]);
+    // Declared after the loop device, so that it goes first.
+    let ext4_mount = Guard::new(Leftover::Mount(dir.join("ext4mnt")));
     run("mount", [ext4.path(), &dir.join("ext4mnt")]).ok();
-    lunfs_tests::scratch::remember(lunfs_tests::scratch::Leftover::Mount(dir.join("ext4mnt")));
     let mounted = Mount::new(&Volume::existing(dir.join("mounted.img")), &dir.join("folder"), "single");
     let busy = Mount::new(&Volume::existing(dir.join("busy.img")), &dir.join("busy"), "single");
     let variables = [("READONLY", readonly.path().to_str().unwrap()), ("MOUNTED_EXT4", ext4.path().to_str().unwrap())];
@@ -193,7 +194,7 @@ fn check_all(cases: &[Case]) {
     std::fs::write(dir.join("folder/still-alive"), "x").unwrap();
     mounted.umount();
     busy.umount();
-    lunfs_tests::mount::detach(&dir.join("ext4mnt"));
+    drop(ext4_mount);
     assert!(
         wrong.is_empty(),
         "{} of {} wrong uses are answered wrongly:\n{}",
