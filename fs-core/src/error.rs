@@ -414,3 +414,19 @@ impl CorruptKind {
         FsError::Corrupt { addr, kind: self }
     }
 }
+
+/// An error and its causes in one line. A cause that the line contains already is not repeated.
+#[must_use]
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::error::FsError;
+use crate::error::{FsError, one_line};
 
 /// Health of one mounted volume.
 #[derive(Debug, Default)]
@@ -28,9 +28,30 @@ impl Health {
     /// Withdraws because of `error`. Only the first call counts, and is logged.
     pub fn withdraw(&self, error: &FsError) {
         if self.cause.set(error.clone()).is_ok() {
-            tracing::error!(
-                "withdrawn from the volume: {error}. Nothing is written any more; unmount it, check the device, mount again"
-            );
+            tracing::error!("{}", farewell(error));
         }
+    }
+}
+
+/// What is logged once: the cause down to what the operating system said, and what to do.
+fn farewell(error: &FsError) -> String {
+    let cause = one_line(error);
+    format!(
+        "withdrawn from the volume: {cause}. Nothing is written any more; unmount it, check the device, mount again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use block::device::{DeviceError, Operation};
+
+    use super::*;
+
+    #[test]
+    fn the_log_tells_what_the_operating_system_said() {
+        let source = std::io::Error::from_raw_os_error(28);
+        let error = DeviceError::Io { operation: Operation::Write, offset_bytes: 8192, len_bytes: 4096, source };
+        let line = farewell(&error.into());
+        assert!(line.contains("write of 4096 bytes at byte 8192 failed: No space left on device"), "{line}");
     }
 }

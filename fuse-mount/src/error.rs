@@ -1,12 +1,12 @@
 //! Why a volume could not be mounted or unmounted: each message says what is wrong and what to do.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
 use block::OpenError;
 use block::claim::ClaimError;
 use fs_core::error::FsError;
+pub use fs_core::error::one_line;
 
 /// Exit statuses of mount(8) and its helpers.
 pub mod status {
@@ -209,22 +209,6 @@ impl MountError {
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
     }
-}
-
-/// An error and its causes in one line. A cause that the line contains already is not repeated.
-#[must_use]
-pub fn one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line.replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn in_a_copy_of_the_system(scratch: &Scratch, script: &str) -> Outcome {
 
 fn needs() -> Watchdog {
     need::root_and_fuse();
-    need::tools(&["unshare", "mount", "umount", "fsck.gfs2"]);
+    need::tools(&["unshare", "mount", "umount", "fsck.gfs2", "pgrep"]);
     assert!(
         std::fs::canonicalize("/sbin").is_ok_and(|sbin| sbin == std::path::Path::new("/usr/sbin")),
         "this test expects /sbin to be /usr/sbin, as Debian has it"
@@ -94,6 +94,35 @@ fn mount_umount_and_fstab_work_after_install() {
         "$lunfs" install --prefix "$here/prefix" --uninstall
         test ! -e /sbin/mount.lunfs -a ! -e "$here/prefix/sbin/lunfs"
         find prefix -type f | { ! grep . ; }
+        "#,
+    )
+    .ok();
+}
+
+#[test]
+fn umount_tells_of_a_mount_in_another_namespace() {
+    let _watchdog = needs();
+    let scratch = Scratch::new("install-namespace");
+    in_a_copy_of_the_system(
+        &scratch,
+        r#"
+        "$lunfs" install --prefix "$here/prefix"
+        mkfs.lunfs -q -j 1 -J 8M volume.img 300M
+        mount -t lunfs -o single volume.img mnt
+        mkfifo here go
+        unshare --mount --propagation private sh -c 'echo > here; read line < go; cat mnt/late' > late &
+        read line < here
+        echo late > mnt/late
+        umount mnt 2> said
+        grep -q 'mounted elsewhere' said
+        # The daemon goes on serving the other mount, and ends with it.
+        pgrep -f 'mount.lunfs.*volume.img' > daemon
+        echo > go
+        wait
+        test "$(cat late)" = late
+        while kill -0 "$(cat daemon)" 2>/dev/null; do sleep 0.01; done
+        fsck.gfs2 -n volume.img > said 2> complaints
+        test ! -s complaints
         "#,
     )
     .ok();

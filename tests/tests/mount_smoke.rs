@@ -20,12 +20,12 @@ fn needs() {
 
 /// Operations, a look at the whole tree, a remount, the same look.
 fn operations_on(volume: &Volume, dir: &Path) {
-    let mount = Mount::new(volume, dir, "single");
+    let mount = Mount::foreground(volume, dir, "single");
     every_operation(dir);
     let before = tree::read(dir);
     mount.umount();
     volume.assert_clean();
-    let mount = Mount::new(volume, dir, "single");
+    let mount = Mount::foreground(volume, dir, "single");
     tree::assert_same("before and after a remount", &before, &tree::read(dir));
     mount.umount();
     volume.assert_clean();
@@ -79,7 +79,7 @@ fn fewer_sources() -> Vec<PathBuf> {
 
 /// Copies, compares, remounts, compares. `check` looks at the image once it is unmounted.
 fn copy_of_a_tree(volume: &Volume, dir: &Path, sources: &[PathBuf], check: impl Fn()) {
-    let mount = Mount::new(volume, dir, "single");
+    let mount = Mount::foreground(volume, dir, "single");
     for source in sources {
         let target = dir.join(source.strip_prefix("/").unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -98,7 +98,7 @@ fn copy_of_a_tree(volume: &Volume, dir: &Path, sources: &[PathBuf], check: impl 
     compare();
     mount.umount();
     check();
-    let mount = Mount::new(volume, dir, "single");
+    let mount = Mount::foreground(volume, dir, "single");
     compare();
     mount.umount();
     check();

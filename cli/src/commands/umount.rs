@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use fuse_mount::error::{one_line, status};
-use fuse_mount::mount::umount::{UmountOptions, umount};
+use fuse_mount::mount::umount::{UmountOptions, Unmounted, umount};
 
 use super::{Command, Run};
 
@@ -48,7 +48,12 @@ pub(crate) struct Umount {
 impl Run for Umount {
     fn run(self) -> anyhow::Result<ExitCode> {
         match umount(&self.target, UmountOptions { lazy: self.l, force: self.f }) {
-            Ok(()) => {
+            Ok(Unmounted::Elsewhere) => {
+                let target = self.target.display();
+                eprintln!("{NAME}: {target} is unmounted; the volume is mounted elsewhere as well, and stays in use");
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Unmounted::Ended | Unmounted::Detached) => {
                 if self.v {
                     println!("{NAME}: {} unmounted", self.target.display());
                 }

@@ -52,6 +52,16 @@ pub fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
+/// Whether a process whose mounts may be looked at sees the filesystem.
+#[must_use]
+pub fn is_in_any_namespace(fs: FsId) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes
+        .flatten()
+        .filter_map(|process| std::fs::read(process.path().join("mountinfo")).ok())
+        .any(|text| parse(&text).iter().any(|mount| mount.fs == fs))
+}
+
 /// The mount that is visible at `point`.
 #[must_use]
 pub fn at<'a>(mounts: &'a [Mount], point: &Path) -> Option<&'a Mount> {
@@ -130,6 +140,9 @@ mod tests {
 
     #[test]
     fn the_real_one_has_a_root() {
-        assert!(at(&read().unwrap(), Path::new("/")).is_some());
+        let mounts = read().unwrap();
+        let root = at(&mounts, Path::new("/")).unwrap();
+        assert!(is_in_any_namespace(root.fs));
+        assert!(!is_in_any_namespace(FsId { major: 0, minor: u32::MAX }));
     }
 }

@@ -1,7 +1,6 @@
 //! What umount(8) calls for mounts of ours: it returns when everything is on disk.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -10,11 +9,6 @@ use super::mountinfo::{self, FsId, Mount};
 use super::{connection, syscall, target};
 use crate::daemon::registry::{Registered, State};
 use crate::error::MountError;
-
-/// How often a daemon's state is looked at where the kernel does not tell whether its filesystem is still mounted.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-/// How often that is done before the filesystem counts as mounted elsewhere.
-const LOOKS: u32 = 250;
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,11 +19,22 @@ pub struct UmountOptions {
     pub force: bool,
 }
 
+/// What became of the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmounted {
+    /// Everything is on disk, and the daemon has ended.
+    Ended,
+    /// It is out of the tree; the daemon ends when nobody uses the volume any more.
+    Detached,
+    /// It is mounted a second time, there or in another mount namespace; the daemon goes on.
+    Elsewhere,
+}
+
 /// Unmounts a mount point, or the last mount of a device, and waits until its daemon has written everything.
 ///
 /// # Errors
 /// When nothing of ours is mounted there, when it is in use, and when the daemon could not write everything.
-pub fn umount(what: &Path, options: UmountOptions) -> Result<(), MountError> {
+pub fn umount(what: &Path, options: UmountOptions) -> Result<Unmounted, MountError> {
     if !rustix::process::geteuid().is_root() {
         return Err(MountError::NotRoot);
     }
@@ -46,17 +51,16 @@ pub fn umount(what: &Path, options: UmountOptions) -> Result<(), MountError> {
             _ => MountError::Unmount { path: mount.point.clone(), source },
         }
     })?;
-    match daemon {
-        Some(mut daemon) if !options.lazy => {
-            if has_ended(mount.fs, &mut daemon) {
-                finish(daemon)
-            } else {
-                tracing::info!("the volume is still mounted elsewhere, so its daemon goes on");
-                Ok(())
-            }
-        }
-        _ => Ok(()),
+    if options.lazy {
+        return Ok(Unmounted::Detached);
     }
+    if is_mounted(mount.fs) {
+        return Ok(Unmounted::Elsewhere);
+    }
+    if let Some(daemon) = daemon {
+        finish(daemon)?;
+    }
+    Ok(Unmounted::Ended)
 }
 
 /// The mount that is meant: the one visible at a mount point, or the last one of a device.
@@ -68,18 +72,10 @@ fn find(what: &Path) -> Result<Mount, MountError> {
     found.cloned().ok_or(MountError::NotMounted { path })
 }
 
-/// Whether that was the last mount of the filesystem. Others can be in other mount namespaces, where they are not seen.
-fn has_ended(fs: FsId, daemon: &mut Registered) -> bool {
-    for _ in 0..LOOKS {
-        if let Some(alive) = connection::is_alive(fs) {
-            return !alive;
-        }
-        if daemon.refresh().is_ok_and(|record| record.state != State::Serving) {
-            return true;
-        }
-        std::thread::sleep(BETWEEN_LOOKS);
-    }
-    false
+/// Whether the filesystem has another mount. It can be in another mount namespace, where it is not seen from here; the
+/// kernel's list of connections knows, and where that is not mounted, the processes that live there.
+fn is_mounted(fs: FsId) -> bool {
+    connection::is_alive(fs).unwrap_or_else(|| mountinfo::is_in_any_namespace(fs))
 }
 
 fn finish(daemon: Registered) -> Result<(), MountError> {
