@@ -175,6 +175,19 @@ impl Mount {
         self.gone();
     }
 
+    /// Waits until the daemon in the foreground, which somebody has told to end, has ended, and detaches what it leaves.
+    /// Its exit status, and what it said.
+    #[track_caller]
+    pub fn wait_for_end(mut self) -> (Option<i32>, String) {
+        let _step = watchdog::step(&format!("waiting for the end of the daemon of {}", self.image.display()));
+        let mut child =
+            self.daemon.as_mut().and_then(|daemon| daemon.child.take()).expect("a daemon in the foreground");
+        let status = child.wait().unwrap();
+        detach(&self.dir);
+        self.gone();
+        (status.code(), self.log())
+    }
+
     /// SIGKILL, and waits until the process is gone. The dead mount stays for the next mount to clear away.
     #[track_caller]
     pub fn kill(mut self) {

@@ -104,13 +104,16 @@ impl Places {
         syscall::open_fuse().map_err(MountError::NoFuse)?;
         let device = spec::resolve(&request.spec)?;
         let target = target::resolve(&request.target)?;
-        leftover::clear_target(&target)?;
+        if !request.fake {
+            leftover::clear_target(&target)?;
+        }
         target::check(&target)?;
         Ok(Self { device, target })
     }
 
-    /// Refuses what a living daemon serves. One that is on its way out is waited for.
-    fn refuse_if_mounted(&self) -> Result<(), MountError> {
+    /// Refuses what a living daemon serves. One that is on its way out is waited for; whether there was one.
+    fn refuse_if_mounted(&self) -> Result<bool, MountError> {
+        let mut waited = false;
         while let Some(mut daemon) = Registered::serving(&self.device) {
             let record = daemon.refresh().map_err(MountError::system("reading /run/lunfs"))?.clone();
             if record.state == State::Serving {
@@ -121,8 +124,9 @@ impl Places {
                 });
             }
             daemon.wait().map_err(MountError::system("waiting for the daemon of an earlier mount"))?;
+            waited = true;
         }
-        Ok(())
+        Ok(waited)
     }
 
     /// Claims and opens the device. The claim comes first: opening some kinds of image writes to them, and what is
@@ -136,8 +140,11 @@ impl Places {
         match Claim::take(&self.device, Sharing::Exclusive) {
             Ok(claim) => Ok((claim, open_claimed()?)),
             Err(error @ ClaimError::InUse { .. }) => {
-                self.refuse_if_mounted()?;
-                Err(MountError::Claim(error))
+                if self.refuse_if_mounted()? {
+                    self.open(options)
+                } else {
+                    Err(MountError::Claim(error))
+                }
             }
             // It cannot be opened for writing. Opening it once more says best why not.
             Err(error) => match open(false) {
@@ -168,10 +175,13 @@ fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError
     let fs = mounted.map_err(|source| not_mounted(&places.device, source))?;
     let handlers = Arc::new(Handlers::new(Arc::clone(&fs)));
     let served = serve::serve(serve::Volume { runtime: &runtime, fs, handlers, fuse }, &places, options, reporter);
-    // The claim goes when the device is idle.
+    // The claim goes when the device is idle, and then the sign of it.
     runtime.shutdown_background();
     drop(claim);
-    served
+    if let Some(registration) = served.registration {
+        registration.take_away();
+    }
+    served.result
 }
 
 /// Says what is on the device, if it is nothing of ours.

@@ -114,19 +114,15 @@ impl Registration {
         self.write()
     }
 
-    /// Tells how the daemon ended, and takes the file away. The lock stays until the process is gone.
-    ///
-    /// # Errors
-    /// What writing the file reports.
-    pub fn finish(mut self, state: State) -> io::Result<()> {
-        let written = self.set_state(state);
+    /// Takes the file away, when nothing of the device is in use any more: a mount that finds no file expects a free
+    /// device. The lock, and what the daemon said last, stay until the process is gone.
+    pub fn take_away(self) {
         // A later mount may have got the number, and the name with it.
         if self.has_its_name() {
             std::fs::remove_file(&self.path).ok();
         }
         // Not closed: closing gives the lock back, which says that the process is gone.
         std::mem::forget(self.file);
-        written
     }
 
     fn has_its_name(&self) -> bool {
@@ -211,7 +207,9 @@ fn read(file: &mut File) -> io::Result<Record> {
     file.seek(SeekFrom::Start(0))?;
     let mut text = Vec::new();
     file.take(RECORD_MAX_BYTES).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    // A shorter record may just be written over a longer one, of which the end is still there.
+    let mut records = serde_json::Deserializer::from_slice(&text).into_iter();
+    Ok(records.next().ok_or(io::ErrorKind::UnexpectedEof)??)
 }
 
 #[cfg(test)]
@@ -256,9 +254,9 @@ mod tests {
         let path = folder.join("0:7.json");
         let old = Registration::new_in(&folder, FS, Path::new("/dev/old"), Path::new("/mnt")).unwrap();
         let new = Registration::new_in(&folder, FS, Path::new("/dev/new"), Path::new("/mnt")).unwrap();
-        old.finish(State::Clean).unwrap();
+        old.take_away();
         assert_eq!(Registered::open(&path).unwrap().record.device, Path::new("/dev/new"));
-        new.finish(State::Clean).unwrap();
+        new.take_away();
         assert!(!path.exists());
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -288,12 +286,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_read_while_a_shorter_one_replaces_it() {
+        let folder = folder("torn");
+        let path = folder.join("0:7.json");
+        let mut registration = Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt")).unwrap();
+        registration.set_state(State::Clean).unwrap();
+        registration.file.write_all(b"ping\"}").unwrap();
+        assert_eq!(Registered::open(&path).unwrap().record.state, State::Clean);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn the_last_words_can_be_read_after_the_name_is_gone() {
         let folder = folder("last");
         let path = folder.join("0:7.json");
-        let registration = Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt")).unwrap();
+        let mut registration = Registration::new_in(&folder, FS, Path::new("/dev/x"), Path::new("/mnt")).unwrap();
         let mut found = Registered::open(&path).unwrap();
-        registration.finish(State::Failed("a longer state than before".to_owned())).unwrap();
+        registration.set_state(State::Failed("a longer state than before".to_owned())).unwrap();
+        registration.take_away();
         assert!(!path.exists());
         assert_eq!(found.refresh().unwrap().state, State::Failed("a longer state than before".to_owned()));
         std::fs::remove_dir_all(folder).unwrap();

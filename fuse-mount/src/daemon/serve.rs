@@ -29,15 +29,18 @@ pub(super) struct Volume<'a> {
     pub(super) fuse: OwnedFd,
 }
 
-/// Attaches the volume to the mount point, serves until it is unmounted, and writes everything.
-pub(super) fn serve(
-    volume: Volume<'_>,
-    places: &Places,
-    options: &Options,
-    reporter: &mut Reporter,
-) -> Result<(), MountError> {
+/// How serving ended.
+pub(super) struct Served {
+    pub(super) result: Result<(), MountError>,
+    /// To be taken away when the device is free.
+    pub(super) registration: Option<Registration>,
+}
+
+/// Attaches the volume to the mount point, serves until it is unmounted, and writes everything. Afterwards nothing uses
+/// the device any more.
+pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, reporter: &mut Reporter) -> Served {
     let Volume { runtime, fs, handlers, fuse } = volume;
-    runtime.spawn(Arc::clone(&fs).background());
+    let background = runtime.spawn(Arc::clone(&fs).background());
     let mut registration = None;
     // From here on a signal unmounts; before, it ends a process that nobody depends on yet.
     let served = Stops::listen(runtime).and_then(|stops| {
@@ -53,15 +56,18 @@ pub(super) fn serve(
         utab::leave(&places.device, &places.target);
     }
     let stopped = stop(runtime, &fs, places);
-    if let Some(registration) = registration {
+    if runtime.block_on(background).is_err() {
+        tracing::error!("the background work ended by a defect of lunfs");
+    }
+    if let Some(registration) = &mut registration {
         let state = match served.as_ref().and(stopped.as_ref()) {
             Ok(()) => State::Clean,
             Err(MountError::NotClean { problem, .. }) => State::Failed(problem.clone()),
             Err(error) => State::Failed(one_line(error)),
         };
-        registration.finish(state).ok();
+        registration.set_state(state).ok();
     }
-    served.and(stopped)
+    Served { result: served.and(stopped), registration }
 }
 
 /// A volume that is attached to its mount point.

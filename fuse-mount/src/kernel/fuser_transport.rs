@@ -17,7 +17,6 @@ use fuser::{
     ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use tokio::runtime::Handle;
 
 use super::drive::Driver;
 use super::{Attributes, Entry, Errno, Found, Opened, TransportOptions, convert};
@@ -50,8 +49,8 @@ pub(super) struct FuserTransport {
 }
 
 impl FuserTransport {
-    pub(super) fn new(handlers: Arc<Handlers>, runtime: Handle, options: TransportOptions) -> Self {
-        Self { handlers, driver: Driver::new(runtime), options }
+    pub(super) fn new(handlers: Arc<Handlers>, driver: Driver, options: TransportOptions) -> Self {
+        Self { handlers, driver, options }
     }
 
     /// Starts what `start` makes of the handlers.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::TransportOptions;
+use super::drive::Driver;
 use super::fuser_transport::FuserTransport;
 use crate::handlers::Handlers;
 
 /// A connection whose opening messages have been exchanged: the mount can be used as soon as [`Session::run`] runs.
 pub struct Session {
     inner: fuser::Session<FuserTransport>,
+    driver: Driver,
 }
 
 impl Session {
@@ -27,20 +29,23 @@ impl Session {
         runtime: Handle,
         options: TransportOptions,
     ) -> io::Result<Self> {
-        let transport = FuserTransport::new(handlers, runtime, options);
+        let driver = Driver::new(runtime);
+        let transport = FuserTransport::new(handlers, driver.clone(), options);
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = true;
         // Who may do what is checked by the kernel (default_permissions), not by fuser.
         let inner = fuser::Session::from_fd(transport, fuse, fuser::SessionACL::All, config)?;
-        Ok(Self { inner })
+        Ok(Self { inner, driver })
     }
 
-    /// Serves requests until the mount is gone. Operations that were handed over may still be running afterwards.
+    /// Serves requests until the mount is gone, and the last of them has ended.
     ///
     /// # Errors
     /// What reading from the kernel reports, other than the end of the mount.
     pub fn run(self) -> io::Result<()> {
-        self.inner.run()
+        let served = self.inner.run();
+        self.driver.wait_until_idle();
+        served
     }
 }

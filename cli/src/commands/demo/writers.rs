@@ -222,6 +222,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("lunfs-demo-writers-{}", std::process::id()));
         let load = Load::start(&dir, 2).unwrap();
         while load.acknowledged() < 20 {
+            assert!(!load.has_failed());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(!load.has_failed());
