@@ -186,3 +186,25 @@ async fn a_tree_is_written_changed_and_found_again_for_all_block_sizes() {
         fs.unmount().await.unwrap();
     }
 }
+
+/// After a crash the search for inodes without names goes through resource groups that are being changed already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_is_used_while_orphans_of_a_crash_are_searched_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), 64, 4096, 1);
+    let device = || block::open(&path, OpenOptions::default()).unwrap();
+    let fs = Fs::mount(device(), MountOptions::default(), Arc::new(HostEnv)).await.unwrap();
+    let orphan = fs.mknod(fs.root(), b"orphan", 0o100600, (0, 0), ROOT).await.unwrap().ino;
+    fs.unlink(fs.root(), b"orphan").await.unwrap();
+    fs.fsync(orphan).await.unwrap();
+    // A crash: nobody unmounts.
+    drop(fs);
+
+    let fs = Fs::mount(device(), MountOptions::default(), Arc::new(HostEnv)).await.unwrap();
+    fs.mknod(fs.root(), b"early", 0o100600, (0, 0), ROOT).await.unwrap();
+    tokio::spawn(Arc::clone(&fs).background());
+    fs.unmount().await.unwrap();
+    assert!(fs.withdrawn().is_none());
+    drop(fs);
+    fsck(&path);
+}

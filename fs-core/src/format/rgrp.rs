@@ -253,13 +253,15 @@ impl RgrpHeader {
         Ok(Self { flags: raw.flags.get(), free, dinodes, igeneration: raw.igeneration.get() })
     }
 
-    /// Writes the counters into the header block of the group; its crc is set when the block is sealed.
+    /// Writes the counters into the header block of the group, and a crc that is right for them: the image is read again
+    /// before it is sealed.
     pub fn write_to(&self, block: &mut [u8]) {
         if let Ok((raw, _)) = RawRgrpHeader::mut_from_prefix(block) {
             raw.flags = self.flags.into();
             raw.free = self.free.into();
             raw.dinodes = self.dinodes.into();
             raw.igeneration = self.igeneration.into();
+            raw.crc = header_crc(raw).into();
         }
     }
 }
