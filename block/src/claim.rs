@@ -4,6 +4,7 @@
 //! * A claim lives as long as its descriptor, and with that as long as the last process that inherited it. Nothing is
 //!   left behind by a process that dies.
 //! * A claim orders processes of one host. It says nothing about other hosts.
+//! * A loop device and the file below it are one disk: who claims the device claims its part of the file as well.
 
 // The locks of an open file description are reached through fcntl, for which there is no safe wrapper.
 #![allow(unsafe_code)]
@@ -55,6 +56,8 @@ pub enum ClaimError {
 #[derive(Debug)]
 pub struct Claim {
     fd: OwnedFd,
+    /// The file below, if the disk is a loop device.
+    _backing: Option<OwnedFd>,
     path: PathBuf,
     sharing: Sharing,
 }
@@ -81,8 +84,19 @@ impl Claim {
             Sharing::Exclusive => libc::F_WRLCK,
             Sharing::Shared => libc::F_RDLCK,
         };
-        lock(fd.as_fd(), kind).map_err(failed)?;
-        Ok(Self { fd, path: path.to_owned(), sharing })
+        lock(fd.as_fd(), kind, Range::WHOLE).map_err(failed)?;
+        let backing = match is_device.then(|| Backing::of(fd.as_fd())).flatten() {
+            // The file may have another name by now, or lie where this process cannot reach it: then it is left alone.
+            Some(below) => match open(&below.path, sharing == Sharing::Exclusive, false) {
+                Ok(file) => {
+                    lock(file.as_fd(), kind, below.range).map_err(failed)?;
+                    Some(file)
+                }
+                Err(_) => None,
+            },
+            None => None,
+        };
+        Ok(Self { fd, _backing: backing, path: path.to_owned(), sharing })
     }
 
     /// What is claimed.
@@ -133,14 +147,106 @@ fn look(path: &Path) -> io::Result<()> {
     looked.map(drop)
 }
 
-/// Locks the whole file, for the open file description: unlike a process's lock it is not lost when the process closes
+/// Part of a file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    start: i64,
+    /// 0: up to the end.
+    len: i64,
+}
+
+impl Range {
+    const WHOLE: Self = Self { start: 0, len: 0 };
+}
+
+/// What a loop device, or a partition of one, stands on.
+#[derive(Debug, PartialEq, Eq)]
+struct Backing {
+    path: PathBuf,
+    range: Range,
+}
+
+impl Backing {
+    /// `None` for other devices, and where the kernel does not tell.
+    fn of(device: BorrowedFd<'_>) -> Option<Self> {
+        let number = rustix::fs::fstat(device).ok()?.st_rdev;
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        Self::in_sysfs(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
+    }
+
+    fn in_sysfs(device: &Path) -> Option<Self> {
+        let text = |path: PathBuf| std::fs::read_to_string(path).ok();
+        let number = |path: PathBuf| text(path)?.trim().parse::<i64>().ok();
+        let is_partition = device.join("partition").exists();
+        let whole = if is_partition { device.join("..") } else { device.to_owned() };
+        let path = text(whole.join("loop/backing_file"))?;
+        let offset = number(whole.join("loop/offset"))?;
+        let range = if is_partition {
+            // sysfs counts in sectors of 512 bytes, whatever the device's are.
+            let bytes = |name: &str| number(device.join(name))?.checked_mul(512);
+            Range { start: offset.checked_add(bytes("start")?)?, len: bytes("size")? }
+        } else {
+            Range { start: offset, len: number(whole.join("loop/sizelimit"))? }
+        };
+        Some(Self { path: PathBuf::from(path.trim_end_matches('\n')), range })
+    }
+}
+
+/// Locks part of a file, for the open file description: unlike a process's lock it is not lost when the process closes
 /// another descriptor of the same file.
-fn lock(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+fn lock(fd: BorrowedFd<'_>, kind: libc::c_int, part: Range) -> io::Result<()> {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = libc::c_short::try_from(kind).unwrap_or(0);
     range.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or(0);
+    range.l_start = part.start;
+    range.l_len = part.len;
     // SAFETY: F_OFD_SETLK reads one `flock`, which lives until the call returns.
     let answer = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_device_and_its_partitions_show_parts_of_a_file() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = sysfs.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("loop0/loop/backing_file", "/images/a b.img\n");
+        write("loop0/loop/offset", "4096\n");
+        write("loop0/loop/sizelimit", "0\n");
+        write("loop0/loop0p1/partition", "1\n");
+        write("loop0/loop0p1/start", "2048\n");
+        write("loop0/loop0p1/size", "100\n");
+        write("sda/size", "100\n");
+        let path = PathBuf::from("/images/a b.img");
+        let whole = Backing { path: path.clone(), range: Range { start: 4096, len: 0 } };
+        assert_eq!(Backing::in_sysfs(&sysfs.path().join("loop0")), Some(whole));
+        let part = Backing { path, range: Range { start: 4096 + 2048 * 512, len: 100 * 512 } };
+        assert_eq!(Backing::in_sysfs(&sysfs.path().join("loop0/loop0p1")), Some(part));
+        assert_eq!(Backing::in_sysfs(&sysfs.path().join("sda")), None);
+    }
+
+    #[test]
+    fn parts_of_a_file_that_do_not_overlap_do_not_disturb_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        std::fs::write(&path, "x").unwrap();
+        let locked = |start, len| {
+            let fd = open(&path, true, false).unwrap();
+            lock(fd.as_fd(), libc::F_WRLCK, Range { start, len }).map(|()| fd)
+        };
+        let first = locked(0, 100).unwrap();
+        let _second = locked(100, 100).unwrap();
+        assert!(locked(99, 1).is_err());
+        assert!(Claim::take(&path, Sharing::Exclusive).is_err());
+        drop(first);
+        assert!(locked(99, 1).is_ok());
+    }
 }

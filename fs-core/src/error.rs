@@ -415,6 +415,15 @@ impl CorruptKind {
     }
 }
 
+/// What can be done about an error that made a node withdraw, after everything has been unmounted.
+#[must_use]
+pub fn remedy(error: &FsError) -> &'static str {
+    match error {
+        FsError::Corrupt { .. } => "the volume is damaged: repair it with fsck.gfs2",
+        _ => "check the device; the next mount repairs the volume from its journal",
+    }
+}
+
 /// An error and its causes in one line. A cause that the line contains already is not repeated.
 #[must_use]
 pub fn one_line(error: &dyn std::error::Error) -> String {

@@ -135,13 +135,17 @@ impl Fs {
         result
     }
 
-    /// Runs an operation; where space is short, once more after everything has been reclaimed that can be.
+    /// Runs an operation; where space is short, once more after everything has been reclaimed that can be. Also when that
+    /// was nothing: the background work may have done it meanwhile.
     async fn with_room<T, F: Future<Output = Result<T, FsError>>>(
         &self,
         operation: impl Fn() -> F,
     ) -> Result<T, FsError> {
         match operation().await {
-            Err(FsError::NoSpace) if self.volume.reclaim().await? => operation().await,
+            Err(FsError::NoSpace) => {
+                self.volume.reclaim().await?;
+                operation().await
+            }
             result => result,
         }
     }

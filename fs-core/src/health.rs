@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::error::{FsError, one_line};
+use crate::error::{FsError, one_line, remedy};
 
 /// Health of one mounted volume.
 #[derive(Debug, Default)]
@@ -35,10 +35,8 @@ impl Health {
 
 /// What is logged once: the cause down to what the operating system said, and what to do.
 fn farewell(error: &FsError) -> String {
-    let cause = one_line(error);
-    format!(
-        "withdrawn from the volume: {cause}. Nothing is written any more; unmount it, check the device, mount again"
-    )
+    let (cause, remedy) = (one_line(error), remedy(error));
+    format!("withdrawn from the volume: {cause}. Nothing is written any more; unmount it, then: {remedy}")
 }
 
 #[cfg(test)]

@@ -79,6 +79,28 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// A limit that this process may not lift would end it.
+    #[error("files of this process are limited to {limit_bytes} bytes, which is less than {} has; raise the limit first (ulimit -f unlimited)", image.display())]
+    FileSizeLimit {
+        /// The image file.
+        image: PathBuf,
+        /// The limit, in bytes.
+        limit_bytes: u64,
+    },
+    /// Something else hides the mount.
+    #[error("{}: something else is mounted over it; unmount that first", path.display())]
+    Covered {
+        /// The mount point.
+        path: PathBuf,
+    },
+    /// A living daemon has the device, and its mount cannot be seen.
+    #[error("{} is in use by a mount that cannot be seen from here (process {pid}): it was detached while somebody used it, or is in another mount namespace; it ends when its last user has gone", device.display())]
+    MountedUnseen {
+        /// The device.
+        device: PathBuf,
+        /// Its daemon.
+        pid: u32,
+    },
     /// A living daemon has the device.
     #[error("{} is mounted already on {} (process {pid}); umount it there first", device.display(), mounted_on.display())]
     MountedAlready {
@@ -166,11 +188,11 @@ pub enum MountError {
         source: io::Error,
     },
     /// The volume did not end clean.
-    #[error("{}: unmounted, but not everything could be written: {problem}; it is repaired from its journal at the next mount", device.display())]
+    #[error("{}: unmounted, but not everything could be written: {problem}", device.display())]
     NotClean {
         /// The device.
         device: PathBuf,
-        /// What went wrong.
+        /// What went wrong, and what to do.
         problem: String,
     },
 }
@@ -186,13 +208,15 @@ impl MountError {
             | Self::BadValue { .. }
             | Self::NotYet { .. }
             | Self::NeedsSingle => status::USAGE,
-            Self::NoFuse(_) | Self::System { .. } | Self::DaemonEnded(_) => status::SYSTEM,
+            Self::FileSizeLimit { .. } | Self::NoFuse(_) | Self::System { .. } | Self::DaemonEnded(_) => status::SYSTEM,
             Self::Interrupted => status::INTERRUPTED,
             Self::Reported { status, .. } => *status,
             Self::NoSuchVolume { .. }
             | Self::Target { .. }
             | Self::TargetLookup { .. }
             | Self::MountedAlready { .. }
+            | Self::MountedUnseen { .. }
+            | Self::Covered { .. }
             | Self::Claim(_)
             | Self::Open(_)
             | Self::Volume { .. }

@@ -4,13 +4,14 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use lunfs_tests::command::run;
+use lunfs_tests::command::{bash, run, until};
 use lunfs_tests::load::{Load, Rules, adopt, read_found, skeleton};
-use lunfs_tests::mount::{Mount, mount_lunfs};
+use lunfs_tests::mount::{Mount, daemon_of, mount_lunfs};
 use lunfs_tests::need;
 use lunfs_tests::rng::{Rng, seed};
-use lunfs_tests::scratch::Scratch;
+use lunfs_tests::scratch::{self, Scratch};
 use lunfs_tests::volume::{Kind, Volume, called, kind};
 use lunfs_tests::watchdog::{Watchdog, step};
 
@@ -76,6 +77,10 @@ struct Host<'a>(&'a Path);
 impl<'a> Host<'a> {
     fn of(dir: &'a Path, size: &str) -> Self {
         fs::create_dir(dir).unwrap();
+        Self::of_existing(dir, size)
+    }
+
+    fn of_existing(dir: &'a Path, size: &str) -> Self {
         run("mount", ["-t", "tmpfs", "-o", &format!("size={size}"), "host", dir.to_str().unwrap()]).ok();
         Self(dir)
     }
@@ -134,6 +139,90 @@ fn a_device_that_fails_makes_the_node_withdraw() {
     mount_lunfs(volume.image(), &dir, "single").ok();
     assert_eq!(fs::read(dir.join("kept")).unwrap(), b"acknowledged");
     assert!(fs::metadata(dir.join("later")).is_err());
+    run(called("umount.lunfs"), [&dir]).ok();
+    volume.assert_clean();
+}
+
+#[test]
+fn what_covers_a_mount_stays_and_what_is_out_of_sight_is_told_so() {
+    need::root_and_fuse();
+    need::tools(&["fsck.gfs2", "mount", "umount", "losetup"]);
+    if kind() == Kind::Ext4 {
+        println!("not run: this is about our own commands");
+        return;
+    }
+    let _watchdog = Watchdog::minutes("what_covers_a_mount", 5);
+    let scratch = Scratch::new("covered");
+    let volume = Volume::make(scratch.path("volume.img"), "300M", &["-j", "1", "-J", "8M"]);
+    let (dir, other) = (scratch.path("mnt"), scratch.path("other"));
+    fs::create_dir(&other).unwrap();
+
+    // By its device, with something else on top.
+    let mount = Mount::foreground(&volume, &dir, "single");
+    let cover = Host::of_existing(&dir, "1M");
+    fs::write(dir.join("precious"), "of somebody else").unwrap();
+    let said = run(called("umount.lunfs"), [volume.image()]).status_is(&[32]);
+    assert!(said.stderr.contains("mounted over it"), "{}", said.stderr);
+    assert!(dir.join("precious").exists());
+    drop(cover);
+
+    // The image under a loop device is the same disk, whichever comes first.
+    let device = bash("losetup --find --show \"$1\"", [volume.image()]).ok().stdout.trim().to_owned();
+    let said = mount_lunfs(Path::new(&device), &other, "single").status_is(&[32]);
+    assert!(said.stderr.contains("in use"), "{}", said.stderr);
+    mount.umount();
+    mount_lunfs(Path::new(&device), &dir, "single").ok();
+    let said = mount_lunfs(volume.image(), &other, "single").status_is(&[32]);
+    assert!(said.stderr.contains("in use"), "{}", said.stderr);
+    run(called("umount.lunfs"), [&dir]).ok();
+    run("losetup", ["-d", &device]).ok();
+    volume.assert_clean();
+
+    // Out of the tree, and still in use: the message does not send to a place where nothing is.
+    let mount = Mount::foreground(&volume, &dir, "single");
+    let used = File::create(dir.join("used")).unwrap();
+    run(called("umount.lunfs"), ["-l".as_ref(), dir.as_os_str()]).ok();
+    let said = mount_lunfs(volume.image(), &dir, "single").status_is(&[32]);
+    assert!(said.stderr.contains("cannot be seen from here"), "{}", said.stderr);
+    drop(used);
+    assert_eq!(mount.wait_for_end().0, Some(0));
+    volume.assert_clean();
+}
+
+#[test]
+fn a_daemon_outlives_the_limits_of_the_shell_and_a_kill_is_seen_at_once() {
+    need::root_and_fuse();
+    need::tools(&["fsck.gfs2", "bash"]);
+    if kind() == Kind::Ext4 {
+        println!("not run: the stand-in has no daemon");
+        return;
+    }
+    let _watchdog = Watchdog::minutes("a_daemon_outlives_the_limits", 5);
+    let scratch = Scratch::new("limits");
+    let volume = Volume::make(scratch.path("volume.img"), "300M", &["-j", "1", "-J", "8M"]);
+    let dir = scratch.path("mnt");
+    fs::create_dir(&dir).unwrap();
+    let limited = |limits: &str| {
+        let script = format!("{limits}; umask 777; exec \"$1\" \"$2\" \"$3\" -o single");
+        bash(&script, [called("mount.lunfs").as_os_str(), volume.image().as_os_str(), dir.as_os_str()])
+    };
+    // Without the right to lift it (which root lacks in some containers) there is no way but to refuse.
+    let said = limited("ulimit -f 64");
+    if said.status == 0 {
+        run(called("umount.lunfs"), [&dir]).ok();
+    } else {
+        assert!(said.status_is(&[2]).stderr.contains("ulimit -f unlimited"));
+    }
+    limited("ulimit -S -f 64; ulimit -S -v 2000000").ok();
+    fs::write(dir.join("big"), vec![7; 30 << 20]).unwrap();
+    File::open(dir.join("big")).unwrap().sync_all().unwrap();
+    for _ in 0..need::amount(5, 50) {
+        // Killed, and mounted as soon as the mount is dead: the process may not be gone as a whole.
+        scratch::kill(daemon_of(volume.image()).unwrap());
+        until("the mount is dead", Duration::from_secs(30), || rustix::fs::statfs(&dir).is_err());
+        mount_lunfs(volume.image(), &dir, "single").ok();
+        assert_eq!(fs::metadata(dir.join("big")).unwrap().len(), 30 << 20);
+    }
     run(called("umount.lunfs"), [&dir]).ok();
     volume.assert_clean();
 }

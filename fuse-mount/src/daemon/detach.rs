@@ -96,6 +96,7 @@ impl Reporter {
     /// What the operating system reports.
     pub fn of_daemon() -> io::Result<Self> {
         close_inherited();
+        leave_limits();
         let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let null = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(&null)?;
@@ -130,6 +131,22 @@ impl Reporter {
         }
         heard
     }
+}
+
+/// Leaves the limits of the shell that called mount: they are not meant for what serves everybody, and to exceed one of
+/// them would be the volume's end.
+fn leave_limits() {
+    use rustix::process::{Resource, Rlimit};
+    for limit in [Resource::Fsize, Resource::As, Resource::Data, Resource::Cpu, Resource::Memlock] {
+        let none = Rlimit { current: None, maximum: None };
+        if rustix::process::setrlimit(limit, none.clone()).is_err() {
+            // Not allowed in a user namespace; then as far as it goes.
+            let maximum = rustix::process::getrlimit(limit).maximum;
+            rustix::process::setrlimit(limit, Rlimit { current: maximum, maximum }).ok();
+        }
+    }
+    // What is made in /run can be read by everybody, whatever the shell's mask.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
 }
 
 /// Closes what a shell or a lock file left open, so that the daemon does not keep it for ever.

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::error::{MountError, one_line, status};
 use crate::handlers::Handlers;
 use crate::mount::options::Options;
-use crate::mount::{leftover, spec, syscall, target};
+use crate::mount::{leftover, mountinfo, spec, syscall, target};
 
 pub mod clock;
 pub mod detach;
@@ -107,7 +107,14 @@ impl Places {
         if !request.fake {
             leftover::clear_target(&target)?;
         }
-        target::check(&target)?;
+        if let Err(error) = target::check(&target) {
+            // Killed a moment ago: the kernel knows, and the daemon's last files are just being closed.
+            if request.fake || !leftover::wait_for_dying(&target)? {
+                return Err(error);
+            }
+            leftover::clear_target(&target)?;
+            target::check(&target)?;
+        }
         Ok(Self { device, target })
     }
 
@@ -117,16 +124,23 @@ impl Places {
         while let Some(mut daemon) = Registered::serving(&self.device) {
             let record = daemon.refresh().map_err(MountError::system("reading /run/lunfs"))?.clone();
             if record.state == State::Serving {
-                return Err(MountError::MountedAlready {
-                    device: record.device,
-                    mounted_on: record.mounted_on,
-                    pid: record.pid,
-                });
+                return Err(mounted_already(record));
             }
             daemon.wait().map_err(MountError::system("waiting for the daemon of an earlier mount"))?;
             waited = true;
         }
         Ok(waited)
+    }
+
+    /// A write beyond the limit of a file's size does not only fail, it ends the process.
+    fn check_limit(&self, size_bytes: u64) -> Result<(), MountError> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        match limit.filter(|limit| *limit < size_bytes) {
+            Some(limit_bytes) if self.device.is_file() => {
+                Err(MountError::FileSizeLimit { image: self.device.clone(), limit_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Claims and opens the device. The claim comes first: opening some kinds of image writes to them, and what is
@@ -158,6 +172,17 @@ impl Places {
     }
 }
 
+/// Says where it is mounted now: it may have been moved, or taken out of the tree.
+fn mounted_already(record: registry::Record) -> MountError {
+    let mounts = mountinfo::read().unwrap_or_default();
+    match mounts.iter().rev().find(|mount| mount.is_ours() && mount.source == record.device) {
+        Some(mount) => {
+            MountError::MountedAlready { device: record.device, mounted_on: mount.point.clone(), pid: record.pid }
+        }
+        None => MountError::MountedUnseen { device: record.device, pid: record.pid },
+    }
+}
+
 fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError> {
     let options = &request.options;
     let places = Places::find(request)?;
@@ -166,6 +191,7 @@ fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError
     }
     let fuse = syscall::open_fuse().map_err(MountError::NoFuse)?;
     let (claim, device) = places.open(options)?;
+    places.check_limit(device.geometry().size_bytes)?;
     leftover::clear_device(&places.device)?;
     // The daemon must not keep the folder busy that it was started in.
     std::env::set_current_dir("/").map_err(MountError::system("changing to the root directory"))?;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use fs_core::error::remedy;
 use fs_core::fs::Fs;
 use rustix::mount::UnmountFlags;
 use tokio::runtime::Runtime;
@@ -178,7 +179,8 @@ fn stop(runtime: &Runtime, fs: &Arc<Fs>, places: &Places) -> Result<(), MountErr
     let device = || Path::to_owned(&places.device);
     match (fs.withdrawn(), unmounted) {
         (Some(cause), _) | (None, Err(cause)) => {
-            Err(MountError::NotClean { device: device(), problem: one_line(&cause) })
+            let problem = format!("{}; {}", one_line(&cause), remedy(&cause));
+            Err(MountError::NotClean { device: device(), problem })
         }
         (None, Ok(())) => Ok(()),
     }

@@ -23,6 +23,23 @@ pub fn clear_target(point: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
+/// Waits for the end of a daemon whose mount covers the mount point and fails already, if that is what is there. Returns
+/// whether it was.
+///
+/// # Errors
+/// When mountinfo or the daemon's file cannot be read.
+pub fn wait_for_dying(point: &Path) -> Result<bool, MountError> {
+    let mounts = read()?;
+    let Some(mount) = mountinfo::at(&mounts, point).filter(|mount| mount.is_ours()) else { return Ok(false) };
+    if !std::fs::metadata(point).is_err_and(|error| target::is_dead(&error)) {
+        return Ok(false);
+    }
+    if let Some(daemon) = Registered::of(mount.fs) {
+        daemon.wait().map_err(MountError::system("waiting for the daemon of an earlier mount"))?;
+    }
+    Ok(true)
+}
+
 /// Clears away every dead mount of a device. The caller holds the claim on the device, so that no daemon lives for it:
 /// what is mounted of it is dead.
 ///

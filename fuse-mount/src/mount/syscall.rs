@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::mount::UnmountFlags;
 
 use super::mountinfo::{self, FsId};
@@ -57,9 +57,19 @@ pub fn unmount(point: &Path, flags: UnmountFlags) -> io::Result<()> {
 pub fn unmount_all(fs: FsId, flags: UnmountFlags) -> io::Result<()> {
     let mut result = Ok(());
     for mount in mountinfo::read()?.iter().rev().filter(|mount| mount.fs == fs && mount.is_ours()) {
-        result = result.and(unmount(&mount.point, flags));
+        let unmounted =
+            if is_covered(mount) { Err(io::ErrorKind::ResourceBusy.into()) } else { unmount(&mount.point, flags) };
+        result = result.and(unmounted);
     }
     result
+}
+
+/// Whether something else is mounted over a mount. Unmounting by its path would take away what is on top.
+pub fn is_covered(mount: &mountinfo::Mount) -> bool {
+    // Without asking the filesystem's server, who may not answer.
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::statx(CWD, &mount.point, flags, StatxFlags::empty())
+        .is_ok_and(|stat| (FsId { major: stat.stx_dev_major, minor: stat.stx_dev_minor }) != mount.fs)
 }
 
 /// Makes the kernel send what it holds back for one filesystem.

@@ -39,6 +39,9 @@ pub fn umount(what: &Path, options: UmountOptions) -> Result<Unmounted, MountErr
         return Err(MountError::NotRoot);
     }
     let mount = find(what)?;
+    if syscall::is_covered(&mount) {
+        return Err(MountError::Covered { path: mount.point });
+    }
     // Before the unmount: afterwards the daemon may be gone, and its file with it.
     let daemon = Registered::of(mount.fs);
     let mut flags = UnmountFlags::empty();
@@ -84,7 +87,7 @@ fn finish(daemon: Registered) -> Result<(), MountError> {
         State::Clean => Ok(()),
         State::Failed(problem) => Err(MountError::NotClean { device: last.device, problem }),
         State::Serving | State::Stopping => {
-            let problem = "the daemon was killed on the way".to_owned();
+            let problem = "its daemon was killed; the next mount repairs the volume from its journal".to_owned();
             Err(MountError::NotClean { device: last.device, problem })
         }
     }
