@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::addr::{BlockAddr, InodeNo};
 use crate::alloc::rgrps::{BitRun, Promise, Purpose};
+use crate::alloc::runs::Runs;
 use crate::attr::Timestamp;
 use crate::blocks::{BlockImage, Blocks, Edit};
 use crate::error::{CorruptKind, FsError};
@@ -30,7 +31,7 @@ pub struct Stage<'v> {
     blocks: BTreeMap<BlockAddr, ChangedBlock>,
     promises: Vec<Promise>,
     /// States that promised blocks get, and changes of blocks that are in use.
-    bits: Vec<BitRun>,
+    bits: Runs,
     freed: BTreeSet<BlockAddr>,
     revokes: Vec<BlockAddr>,
     freed_data: Vec<(InodeNo, BlockAddr)>,
@@ -52,7 +53,7 @@ impl<'v> Stage<'v> {
             owner,
             blocks: BTreeMap::new(),
             promises: Vec::new(),
-            bits: Vec::new(),
+            bits: Runs::default(),
             freed: BTreeSet::new(),
             revokes: Vec::new(),
             freed_data: Vec::new(),
@@ -91,14 +92,15 @@ impl<'v> Stage<'v> {
 
     /// How many blocks are staged for the log.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.blocks.len() + self.volume.rgrps.blocks_of(&self.bits).len()
+    pub fn log_blocks(&self) -> usize {
+        self.blocks.len() + self.bits.headers_len()
     }
 
-    /// Nothing is staged.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.bits.is_empty() && self.data.is_empty()
+    /// Adds a change of the bitmaps. Each run is one use of its group.
+    fn add_bits(&mut self, run: BitRun) {
+        if self.bits.add(run, self.volume.rgrps.blocks_of(&[run])) {
+            self.volume.rgrps.leave(&run);
+        }
     }
 
     /// Keeps the lock of a resource group until the end.
@@ -114,7 +116,7 @@ impl<'v> Stage<'v> {
         self.keep_lock(guard);
         self.promises.push(promise);
         let to = if purpose == Purpose::Dinode { BlockState::Dinode } else { BlockState::Used };
-        self.bits.push(BitRun { group: promise.group, index: promise.index, len: promise.len, to });
+        self.add_bits(BitRun { group: promise.group, index: promise.index, len: promise.len, to });
         self.delta.free -= i64::from(promise.len);
         self.delta.dinodes += i64::from(purpose == Purpose::Dinode);
         Ok(promise)
@@ -151,7 +153,7 @@ impl<'v> Stage<'v> {
     pub async fn set_inode_state(&mut self, ino: InodeNo, from: BlockState, to: BlockState) -> Result<(), FsError> {
         let (run, guard) = self.volume.rgrps.prepare(ino.addr(), from, to).await?;
         self.keep_lock(guard);
-        self.bits.push(run);
+        self.add_bits(run);
         if to == BlockState::Free {
             self.blocks.remove(&ino.addr());
             self.revokes.push(ino.addr());
@@ -169,17 +171,7 @@ impl<'v> Stage<'v> {
             let kind = CorruptKind::BitmapTransition { block: addr, from: BlockState::Free, to: BlockState::Free };
             return Err(kind.at(self.owner.addr()));
         }
-        // Neighbours make one run.
-        match self.bits.last_mut() {
-            Some(last)
-                if last.group == run.group && last.to == BlockState::Free && last.index + last.len == run.index =>
-            {
-                last.len += 1;
-                // One use of the group per run.
-                self.volume.rgrps.leave(&run);
-            }
-            _ => self.bits.push(run),
-        }
+        self.add_bits(run);
         self.delta.free += 1;
         Ok(())
     }
@@ -238,7 +230,7 @@ impl<'v> Stage<'v> {
     pub async fn commit(mut self) -> Result<u64, FsError> {
         let change = Change {
             blocks: std::mem::take(&mut self.blocks),
-            bits: self.bits.clone(),
+            bits: self.bits.list().to_vec(),
             revokes: std::mem::take(&mut self.revokes),
             freed_data: std::mem::take(&mut self.freed_data),
             data: std::mem::take(&mut self.data).into_values().collect(),
@@ -258,7 +250,7 @@ impl Drop for Stage<'_> {
         for promise in &self.promises {
             self.volume.rgrps.withdraw_promise(promise);
         }
-        for run in &self.bits {
+        for run in self.bits.list() {
             // Promised runs gave their use of the group back just now.
             if matches!(run.to, BlockState::Free | BlockState::Unlinked) {
                 self.volume.rgrps.leave(run);

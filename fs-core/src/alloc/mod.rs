@@ -3,3 +3,4 @@
 pub mod avail;
 pub mod group;
 pub mod rgrps;
+pub mod runs;

@@ -26,7 +26,7 @@ const LOG_BLOCKS_MAX: usize = 96;
 pub async fn free_step(stage: &mut Stage<'_>, dinode: &mut Dinode, from: u64) -> Result<bool, FsError> {
     let mut budget = FREE_BLOCKS_MAX;
     loop {
-        if budget == 0 || stage.len() > LOG_BLOCKS_MAX {
+        if budget == 0 || stage.log_blocks() > LOG_BLOCKS_MAX {
             return Ok(false);
         }
         let Some(path) = last_array(stage, dinode, from).await? else { return Ok(true) };
@@ -95,7 +95,7 @@ async fn free_array(
             index -= 1;
             continue;
         };
-        if *budget == 0 || stage.len() > LOG_BLOCKS_MAX {
+        if *budget == 0 || stage.log_blocks() > LOG_BLOCKS_MAX {
             break;
         }
         if jdata || dinode.kind != crate::attr::FileKind::Regular {
