@@ -9,6 +9,7 @@ use crate::format::block_size::BlockSize;
 use crate::format::dinode::{self, Dinode};
 use crate::format::indirect::{FIRST_IN_DINODE, FIRST_IN_INDIRECT, pointer, set_pointer};
 use crate::format::meta::{self, BlockKind};
+use crate::inode::map::more_blocks;
 
 /// The slot of a hash.
 pub(super) fn slot_of(hash: u32, dir: &Dinode) -> u32 {
@@ -141,8 +142,7 @@ async fn block_addr_or_new(edit: &mut impl Edit, dir: &mut Dinode, number: u32) 
 /// Allocates a block for the directory and counts it.
 pub(super) async fn allocate(edit: &mut impl Edit, dir: &mut Dinode) -> Result<BlockAddr, FsError> {
     let addr = edit.allocate(dir.ino, dir.goal).await?;
-    let overflow = CorruptKind::DinodeBlocks { blocks: dir.blocks }.at(dir.ino.addr());
-    dir.blocks = dir.blocks.checked_add(1).ok_or(overflow)?;
+    more_blocks(dir, 1)?;
     dir.goal = addr;
     Ok(addr)
 }

@@ -6,7 +6,7 @@
 use crate::addr::BlockAddr;
 use crate::attr::FileKind;
 use crate::blocks::{BlockImage, Blocks, Edit};
-use crate::error::FsError;
+use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
 use crate::format::dinode::{self, Dinode};
 use crate::format::indirect::{self, FIRST_IN_DINODE, FIRST_IN_INDIRECT};
@@ -159,6 +159,16 @@ async fn next_extents(
     Ok(at.max(block + 1))
 }
 
+/// Counts `count` more blocks of an inode.
+///
+/// # Errors
+/// `DinodeBlocks` when the disk says so many already that there is no such number.
+pub fn more_blocks(dinode: &mut Dinode, count: u64) -> Result<(), FsError> {
+    let overflow = CorruptKind::DinodeBlocks { blocks: dinode.blocks }.at(dinode.ino.addr());
+    dinode.blocks = dinode.blocks.checked_add(count).ok_or(overflow)?;
+    Ok(())
+}
+
 /// Moves content out of the dinode into a block of its own, so that the inode has a pointer tree.
 ///
 /// # Errors
@@ -179,7 +189,7 @@ pub async fn unstuff(stage: &mut Stage<'_>, dinode: &mut Dinode) -> Result<(), F
         let block = stage.edit(dinode.ino.addr(), BlockKind::DINODE).await?;
         clear_array(block);
         indirect::set_pointer(block, FIRST_IN_DINODE, 0, Some(addr));
-        dinode.blocks += 1;
+        more_blocks(dinode, 1)?;
         dinode.goal = addr;
     } else {
         clear_array(stage.edit(dinode.ino.addr(), BlockKind::DINODE).await?);
@@ -211,7 +221,7 @@ async fn grow(stage: &mut Stage<'_>, dinode: &mut Dinode, last: u64) -> Result<(
             let block = stage.edit(dinode.ino.addr(), BlockKind::DINODE).await?;
             clear_array(block);
             indirect::set_pointer(block, FIRST_IN_DINODE, 0, Some(addr));
-            dinode.blocks += 1;
+            more_blocks(dinode, 1)?;
             dinode.goal = addr;
         }
         dinode.height += 1;
@@ -259,7 +269,7 @@ pub async fn map_for_write(
                 indirect::set_pointer(target, array.first, index + step as usize, Some(pointer));
             }
             push(&mut found, Extent { first: at, count: u64::from(len), addr: Some(addr), fresh: true });
-            dinode.blocks += u64::from(len);
+            more_blocks(dinode, u64::from(len))?;
             dinode.goal = BlockAddr(addr.0 + u64::from(len) - 1);
             index += len as usize;
         }
@@ -289,7 +299,7 @@ async fn descend_for_write(stage: &mut Stage<'_>, dinode: &mut Dinode, block: u6
                 stage.create(addr, BlockKind::INDIRECT);
                 let parent = stage.edit(array.addr, array.kind()).await?;
                 indirect::set_pointer(parent, array.first, index, Some(addr));
-                dinode.blocks += 1;
+                more_blocks(dinode, 1)?;
                 dinode.goal = addr;
                 addr
             }
