@@ -5,13 +5,18 @@
 //! arrival, so none starves.
 //!
 //! Order of acquisition: freeze < rename < directories (ancestor first, else by number) < files (by number) <
-//! quota < resource groups (rising address) < journal space. [`order`] sorts what has no ancestor relation.
+//! quota < resource groups (rising address) < journal space.
+//!
+//! What is an ancestor, or a directory, the disk says, and it may lie. So, for every operation:
+//! * who only looks has one inode locked at a time; a reference keeps the next one alive meanwhile;
+//! * who needs a directory and what it names waits for the second only once it has seen, with no other inode locked,
+//!   that the second is no directory, or that `..` leads from it to the first and on to the root
+//!   ([`crate::ops::child`]).
 //!
 //! Invariants
 //! * What is cached under a glock is valid exactly while `granted` covers it.
 //! * Exclusive holders are alone; shared holders share.
 
-pub mod order;
 pub mod service;
 
 use std::collections::{HashMap, VecDeque};
@@ -109,6 +114,27 @@ impl Glocks {
         self.lock_as(name, mode, mode).await
     }
 
+    /// The same, but `None` instead of waiting for other operations of this node.
+    ///
+    /// # Errors
+    /// What the lock service says.
+    pub async fn try_lock(&self, name: Name, mode: Mode) -> Result<Option<GlockGuard<'_>>, FsError> {
+        let glock = self.take(name);
+        let admitted = {
+            let mut state = glock.state.lock();
+            let admitted = state.waiting.is_empty() && state.admits(mode);
+            if admitted {
+                state.admit(mode);
+            }
+            admitted
+        };
+        if !admitted {
+            self.put(&glock);
+            return Ok(None);
+        }
+        self.granted(GlockGuard { glocks: self, glock, mode }, mode).await.map(Some)
+    }
+
     /// The node holds the glock exclusively; its own operations share it, and exclude each other by finer means.
     ///
     /// # Errors
@@ -135,9 +161,14 @@ impl Glocks {
             None => GlockGuard { glocks: self, glock, mode },
             Some(wait) => Waiter { glocks: self, glock, mode, done: false, wait }.admitted().await,
         };
+        self.granted(guard, grant).await
+    }
+
+    /// The holder of `guard` gets the cluster's grant, unless the node has it already.
+    async fn granted<'a>(&self, guard: GlockGuard<'a>, grant: Mode) -> Result<GlockGuard<'a>, FsError> {
         let granted = guard.glock.state.lock().granted;
         if !granted.covers(grant) {
-            self.service.acquire(name, grant).await?;
+            self.service.acquire(guard.name(), grant).await?;
             guard.glock.state.lock().granted = grant;
         }
         Ok(guard)
@@ -286,6 +317,21 @@ mod tests {
         assert!(futures_util::poll!(&mut third).is_pending());
         drop(exclusive);
         let _third = third.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_want_to_wait_overtakes_nobody_and_leaves_nothing() {
+        let glocks = Glocks::new(Arc::new(LocalLocks));
+        let first = glocks.try_lock(name(1), Mode::Shared).await.unwrap().unwrap();
+        let mut exclusive = Box::pin(glocks.lock(name(1), Mode::Exclusive));
+        assert!(futures_util::poll!(&mut exclusive).is_pending());
+        assert!(glocks.try_lock(name(1), Mode::Shared).await.unwrap().is_none());
+        drop(first);
+        let exclusive = exclusive.await.unwrap();
+        assert!(glocks.try_lock(name(1), Mode::Exclusive).await.unwrap().is_none());
+        drop(exclusive);
+        assert!(glocks.try_lock(name(1), Mode::Exclusive).await.unwrap().is_some());
+        assert_eq!(glocks.table.lock().glocks[&name(1)].state.lock().users, 0);
     }
 
     #[tokio::test]

@@ -42,6 +42,12 @@ impl Refs {
         self.inner.lock().held.entry(ino).or_default().count += 1;
     }
 
+    /// One more reference to `ino`, for as long as the value lives.
+    pub fn hold(&self, ino: InodeNo) -> Hold<'_> {
+        self.take(ino);
+        Hold { refs: self, ino }
+    }
+
     /// Gives `count` references back.
     pub fn put(&self, ino: InodeNo, count: u64) {
         let mut inner = self.inner.lock();
@@ -90,6 +96,27 @@ impl Refs {
             inner.held.drain().filter(|(_, held)| held.unlinked).map(|(ino, _)| ino).collect();
         unlinked.sort_unstable();
         unlinked.into_iter().for_each(|ino| inner.queue(ino));
+    }
+}
+
+/// A reference that an operation has for itself.
+#[derive(Debug)]
+#[must_use]
+pub struct Hold<'a> {
+    refs: &'a Refs,
+    ino: InodeNo,
+}
+
+impl Hold<'_> {
+    /// The reference is somebody else's from now on.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.refs.put(self.ino, 1);
     }
 }
 

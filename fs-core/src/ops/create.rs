@@ -195,11 +195,12 @@ pub async fn link(volume: &Volume, ino: InodeNo, parent: InodeNo, name: &[u8]) -
     if ino == parent {
         return Err(FsError::NotPermitted("directories have one name"));
     }
-    let (_dir_guard, mut dir) = lock_for_name(volume, parent, name).await?;
-    let (_guard, mut inode) = volume.lock_inode(ino, Mode::Exclusive).await?;
-    if inode.kind == FileKind::Directory {
+    // Before the directory is locked: one that is to get a name might be above it.
+    if volume.lock_inode(ino, Mode::Shared).await?.1.kind == FileKind::Directory {
         return Err(FsError::NotPermitted("directories have one name"));
     }
+    let (_dir_guard, mut dir) = lock_for_name(volume, parent, name).await?;
+    let (_guard, mut inode) = volume.lock_inode(ino, Mode::Exclusive).await?;
     if inode.nlink == 0 {
         return Err(FsError::NotFound);
     }

@@ -4,6 +4,7 @@ use crate::addr::InodeNo;
 use crate::attr::{Attr, DirEntry};
 use crate::dir;
 use crate::error::{CorruptKind, FsError};
+use crate::format::dinode::Dinode;
 use crate::format::meta::BlockKind;
 use crate::glock::service::Mode;
 use crate::ops::data::accessed;
@@ -47,43 +48,48 @@ pub async fn readdirplus(
     mut after: u64,
     emit: &mut (dyn FnMut(&DirEntry, &Attr) -> bool + Send),
 ) -> Result<(), FsError> {
-    let (guard, dir) = volume.lock_inode(ino, Mode::Shared).await?;
-    check_directory(&dir)?;
-    'batches: loop {
+    let dir = loop {
+        let (guard, dir) = volume.lock_inode(ino, Mode::Shared).await?;
+        check_directory(&dir)?;
         let entries = dir::read(&*volume.cache, &dir, after, BATCH, &volume.cookies).await?;
+        // As in a lookup: the references are taken while the directory is locked, and no inode is locked with it.
+        let named: Vec<_> =
+            entries.iter().map(|entry| (entry, (!is_special(entry)).then(|| volume.refs.hold(entry.ino)))).collect();
+        drop(guard);
         let addrs: Vec<_> = entries.iter().map(|entry| entry.ino.addr()).collect();
         volume.cache.prefetch(&addrs, BlockKind::DINODE).await;
-        for entry in &entries {
-            let special = entry.name == dir::DOT || entry.name == dir::DOT_DOT;
-            let attr = if special {
-                // Callers take no attributes from these, and locking the parent now would be out of order.
-                Attr { ino: entry.ino, ..volume.attr(&dir) }
-            } else {
-                let wrong = CorruptKind::DirentTarget.at(entry.ino.addr());
-                if entry.ino == ino {
-                    return Err(wrong);
-                }
-                let (_guard, dinode) = volume.lock_inode(entry.ino, Mode::Shared).await?;
-                if dinode.kind != entry.kind {
-                    return Err(wrong);
-                }
-                volume.attr(&dinode)
-            };
-            if !special {
-                volume.refs.take(entry.ino);
-            }
+        let mut full = entries.is_empty();
+        for (entry, held) in named {
+            let attr = attr_of(volume, &dir, entry).await?;
             if !emit(entry, &attr) {
-                if !special {
-                    volume.refs.put(entry.ino, 1);
-                }
-                break 'batches;
+                full = true;
+                break;
             }
             after = entry.cookie;
+            if let Some(held) = held {
+                held.keep();
+            }
         }
-        if entries.is_empty() {
-            break;
+        if full {
+            break dir;
         }
-    }
-    drop(guard);
+    };
     accessed(volume, &dir).await
+}
+
+fn is_special(entry: &DirEntry) -> bool {
+    entry.name == dir::DOT || entry.name == dir::DOT_DOT
+}
+
+async fn attr_of(volume: &Volume, dir: &Dinode, entry: &DirEntry) -> Result<Attr, FsError> {
+    if is_special(entry) {
+        // Callers take no attributes from these.
+        return Ok(Attr { ino: entry.ino, ..volume.attr(dir) });
+    }
+    let wrong = CorruptKind::DirentTarget.at(entry.ino.addr());
+    if entry.ino == dir.ino {
+        return Err(wrong);
+    }
+    let (_guard, dinode) = volume.lock_inode(entry.ino, Mode::Shared).await?;
+    if dinode.kind == entry.kind { Ok(volume.attr(&dinode)) } else { Err(wrong) }
 }

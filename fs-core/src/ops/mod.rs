@@ -1,6 +1,7 @@
 //! What users can ask for, one file per group of operations. Each reads top to bottom: lock, look, stage, commit.
 
 pub mod attrs;
+pub mod child;
 pub mod create;
 pub mod data;
 pub mod list;

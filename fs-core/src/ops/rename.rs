@@ -6,19 +6,17 @@ use crate::addr::InodeNo;
 use crate::attr::{FileKind, RenameMode};
 use crate::blocks::Edit;
 use crate::dir::{self, Link};
-use crate::error::{CorruptKind, FsError};
+use crate::error::FsError;
 use crate::format::dinode::{Dinode, flags};
 use crate::format::meta::BlockKind;
 use crate::glock::GlockGuard;
 use crate::glock::service::{Mode, Name};
 use crate::ops::attrs::check_changeable;
+use crate::ops::child::{Below, ancestors};
 use crate::ops::lookup::{check_directory, check_target};
 use crate::ops::unlink::drop_link;
 use crate::stage::Stage;
 use crate::volume::{Volume, one_link_less, one_more_link, touch};
-
-/// Directories deeper than this are taken for a circle.
-const DEPTH_MAX: usize = 1 << 16;
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy)]
@@ -27,25 +25,6 @@ pub struct Place<'a> {
     pub dir: InodeNo,
     /// The name.
     pub name: &'a [u8],
-}
-
-/// The directories above `ino`, itself first and the root last.
-async fn ancestors(volume: &Volume, ino: InodeNo) -> Result<Vec<InodeNo>, FsError> {
-    let mut found = vec![ino];
-    let mut at = ino;
-    while at != volume.superblock.root {
-        let (_guard, dir) = volume.lock_inode(at, Mode::Shared).await?;
-        check_directory(&dir)?;
-        let Some(parent) = dir::lookup(&*volume.cache, &dir, dir::DOT_DOT).await? else {
-            return Err(FsError::NotFound);
-        };
-        if parent.ino == at || found.len() > DEPTH_MAX {
-            return Err(CorruptKind::PointerCircle.at(at.addr()));
-        }
-        at = parent.ino;
-        found.push(at);
-    }
-    Ok(found)
 }
 
 /// Inodes that are locked exclusively, as this operation sees and changes them.
@@ -63,6 +42,16 @@ impl<'v> Locked<'v> {
             self.dinodes.insert(ino, dinode);
         }
         Ok(())
+    }
+
+    /// Locks what `link` in `dir` stands for. False: see [`Below::lock`].
+    async fn lock_child(&mut self, dir: InodeNo, link: &Link, below: &Below) -> Result<bool, FsError> {
+        if !self.dinodes.contains_key(&link.ino) {
+            let Some((guard, dinode)) = below.lock(self.volume, dir, link).await? else { return Ok(false) };
+            self.guards.push(guard);
+            self.dinodes.insert(link.ino, dinode);
+        }
+        Ok(true)
     }
 
     fn get(&mut self, ino: InodeNo) -> Result<&mut Dinode, FsError> {
@@ -91,6 +80,21 @@ impl<'v> Locked<'v> {
 /// `NotPermitted`, `NoSpace`, `ReadOnly`; errors of reading and of the journal.
 pub async fn rename(volume: &Volume, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Result<(), FsError> {
     volume.check_writable()?;
+    let mut below = Below::default();
+    while let Some(place) = attempt(volume, from, to, mode, &below).await? {
+        below.check(volume, place.dir, place.name).await?;
+    }
+    Ok(())
+}
+
+/// Returns a name that has to be checked before this can be done.
+async fn attempt<'a>(
+    volume: &Volume,
+    from: Place<'a>,
+    to: Place<'a>,
+    mode: RenameMode,
+    below: &Below,
+) -> Result<Option<Place<'a>>, FsError> {
     let crosses = from.dir != to.dir;
     // Only under this lock do directories change their parents, so the ancestors that are found here stay true.
     let _rename = if crosses { Some(volume.glocks.lock(Name::RENAME, Mode::Exclusive).await?) } else { None };
@@ -110,7 +114,7 @@ pub async fn rename(volume: &Volume, from: Place<'_>, to: Place<'_>, mode: Renam
         (RenameMode::NoReplace, Some(_)) => return Err(FsError::Exists),
         (RenameMode::Exchange, None) => return Err(FsError::NotFound),
         // Two names of one inode: nothing happens (POSIX `rename`).
-        (_, Some(target)) if target.ino == source.ino => return Ok(()),
+        (_, Some(target)) if target.ino == source.ino => return Ok(None),
         _ => {}
     }
     if source.kind == FileKind::Directory && above_to.contains(&source.ino) {
@@ -126,19 +130,22 @@ pub async fn rename(volume: &Volume, from: Place<'_>, to: Place<'_>, mode: Renam
             FsError::NotEmpty
         });
     }
-    let mut inodes: Vec<Link> = target.iter().copied().chain([source]).collect();
-    inodes.sort_by_key(|link| (link.kind != FileKind::Directory, link.ino));
-    for link in inodes {
-        locked.lock(link.ino).await?;
+    let mut inodes: Vec<(Place<'_>, Link)> = target.iter().map(|link| (to, *link)).chain([(from, source)]).collect();
+    inodes.sort_by_key(|(_, link)| (link.kind != FileKind::Directory, link.ino));
+    for (place, link) in inodes {
+        if !locked.lock_child(place.dir, &link, below).await? {
+            return Ok(Some(place));
+        }
         let inode = locked.get(link.ino)?;
         check_target(&link, inode)?;
         check_changeable(inode)?;
     }
     check_changeable(locked.get(from.dir)?)?;
     match (mode, target) {
-        (RenameMode::Exchange, Some(target)) => exchange(locked, from, source, to, target).await,
-        (_, target) => replace(locked, from, source, to, target).await,
+        (RenameMode::Exchange, Some(target)) => exchange(locked, from, source, to, target).await?,
+        (_, target) => replace(locked, from, source, to, target).await?,
     }
+    Ok(None)
 }
 
 /// The parent that is an ancestor of the other first, else by number.

@@ -10,6 +10,7 @@ use crate::format::meta::BlockKind;
 use crate::format::rgrp::BlockState;
 use crate::glock::service::Mode;
 use crate::ops::attrs::check_changeable;
+use crate::ops::child::Below;
 use crate::ops::lookup::{check_directory, check_target, find};
 use crate::stage::Stage;
 use crate::volume::{Volume, one_link_less, touch};
@@ -36,6 +37,21 @@ pub async fn rmdir(volume: &Volume, parent: InodeNo, name: &[u8]) -> Result<(), 
 
 async fn remove(volume: &Volume, parent: InodeNo, name: &[u8], directory: bool) -> Result<(), FsError> {
     volume.check_writable()?;
+    let mut below = Below::default();
+    while !attempt(volume, parent, name, directory, &below).await? {
+        below.check(volume, parent, name).await?;
+    }
+    Ok(())
+}
+
+/// False: the name has to be checked before this can be done.
+async fn attempt(
+    volume: &Volume,
+    parent: InodeNo,
+    name: &[u8],
+    directory: bool,
+    below: &Below,
+) -> Result<bool, FsError> {
     let (_dir_guard, mut dir) = volume.lock_inode(parent, Mode::Exclusive).await?;
     check_directory(&dir)?;
     let link = find(volume, &dir, name).await?;
@@ -44,7 +60,7 @@ async fn remove(volume: &Volume, parent: InodeNo, name: &[u8], directory: bool) 
         (false, true) => return Err(FsError::IsDirectory),
         _ => {}
     }
-    let (_guard, mut inode) = volume.lock_inode(link.ino, Mode::Exclusive).await?;
+    let Some((_guard, mut inode)) = below.lock(volume, parent, &link).await? else { return Ok(false) };
     check_target(&link, &inode)?;
     check_changeable(&dir)?;
     check_changeable(&inode)?;
@@ -64,7 +80,7 @@ async fn remove(volume: &Volume, parent: InodeNo, name: &[u8], directory: bool) 
     if orphan {
         volume.refs.unlinked(link.ino);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// One name less in the staged transaction; a directory has lost its only one. Returns whether none is left.
