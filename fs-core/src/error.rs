@@ -68,6 +68,9 @@ pub enum FsError {
     /// The volume cannot be mounted, and why.
     #[error("{0}")]
     NotMountable(String),
+    /// What cannot be, if lunfs is right.
+    #[error("an error in lunfs itself: {0}")]
+    Bug(&'static str),
     /// An earlier error made this node leave the volume; only unmounting can follow.
     #[error("this node has withdrawn from the volume after an earlier error")]
     Withdrawn,
@@ -100,7 +103,7 @@ impl FsError {
             Self::NoSuchRange => 6,                                        // ENXIO
             Self::ReadOnly => 30,                                          // EROFS
             Self::Unsupported(_) => 95,                                    // EOPNOTSUPP
-            Self::Corrupt { .. } | Self::Device(_) | Self::Withdrawn => 5, // EIO
+            Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }
     }
 }

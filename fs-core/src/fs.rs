@@ -1,15 +1,17 @@
 //! A mounted volume: the operations that a user can ask for.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use block::device::{BlockDevice, IoBuf};
+use futures_util::FutureExt;
 
 use crate::addr::InodeNo;
 use crate::attr::{Attr, Caller, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, Statfs, WriteFlags};
 use crate::env::Env;
-use crate::error::FsError;
+use crate::error::{FsError, one_line};
 use crate::glock::service::{LocalLocks, LockService};
 use crate::mount;
 use crate::ops;
@@ -153,11 +155,16 @@ impl Fs {
     /// Runs the periodic work (commits, deletion of orphans, checkpoints) until the volume is unmounted. The host spawns
     /// it once.
     pub fn background(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move { self.work().await })
+        Box::pin(async move {
+            if AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
+                // Nobody commits any more, so nothing may look as if it had been.
+                self.volume.disk.health.withdraw(&FsError::Bug("the background work has panicked"));
+            }
+        })
     }
 
     async fn work(&self) {
-        if self.volume.options.read_only || self.checked(self.survey().await).is_err() {
+        if self.volume.options.read_only || !self.goes_on(self.survey().await) {
             return;
         }
         let interval = self.volume.options.commit_interval;
@@ -181,20 +188,39 @@ impl Fs {
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
             };
-            if self.checked(done).is_err() {
+            if !self.goes_on(done) {
                 return;
             }
         }
     }
 
-    /// Finds inodes without names that a crash has left, once.
+    /// Only a withdrawal ends the background work; another error is nobody's answer, so it goes to the log.
+    fn goes_on(&self, done: Result<(), FsError>) -> bool {
+        let done = self.checked(done);
+        if self.volume.disk.health.cause().is_some() {
+            return false;
+        }
+        if let Err(error) = done {
+            tracing::error!("in the background: {}", one_line(&error));
+        }
+        true
+    }
+
+    /// Finds inodes without names that a crash has left, and frees them, once. A damaged volume may be full of them: so
+    /// group by group.
     async fn survey(&self) -> Result<(), FsError> {
         let mut due = self.survey_due.lock().await;
         if *due {
-            // Nothing is freed meanwhile: an inode that is found without names has none until it is queued.
-            let _turn = self.volume.deleting.lock().await;
-            let survey = self.volume.rgrps.survey().await?;
-            survey.unlinked.iter().for_each(|ino| self.volume.refs.unlinked(*ino));
+            for number in 0..self.volume.rgrps.len() {
+                {
+                    // Nothing is freed meanwhile: an inode that is found without names has none until it is queued.
+                    let _turn = self.volume.deleting.lock().await;
+                    for ino in self.volume.rgrps.unlinked(number).await? {
+                        self.volume.refs.unlinked(ino);
+                    }
+                }
+                self.volume.delete_orphans().await?;
+            }
             *due = false;
         }
         Ok(())
@@ -433,7 +459,6 @@ impl Fs {
 
     /// # Errors
     /// `Withdrawn`.
-    #[allow(clippy::unused_async)] // among several nodes it has to ask for a lock
     pub fn statfs(&self) -> OpFuture<'_, Statfs> {
         Box::pin(async move {
             self.volume.disk.health.check()?;

@@ -250,7 +250,7 @@ impl Rgrps {
     }
 
     /// Promises up to `want` blocks in a row to `owner`, near `goal`: the first of what is found there, in the groups
-    /// after it, and in all others. With `dinode`, the promise has a generation number.
+    /// after it, and in all others. For a dinode, the promise has a generation number.
     ///
     /// # Errors
     /// `NoSpace` when no group has a block; errors of reading a group.
@@ -361,11 +361,13 @@ impl Rgrps {
     /// that free blocks: they keep it until [`Rgrps::release`].
     ///
     /// # Errors
-    /// `BitmapTransition` if a block is not in a state from which it may change so: a bug or a damaged volume.
+    /// `BitmapTransition` if a block is not in a state from which it may change so: a bug or a damaged volume. `Bug` if a
+    /// group is not in memory.
     pub fn apply(&self, runs: &[BitRun]) -> Result<(), FsError> {
         for run in runs {
-            let Some(group) = self.groups.get(run.group) else { continue };
-            let Some(mut loaded) = self.state(group) else { continue };
+            // Whoever changes a group keeps it in memory.
+            let group = self.groups.get(run.group).ok_or(FsError::Bug("a change of an unknown resource group"))?;
+            let mut loaded = self.state(group).ok_or(FsError::Bug("a change of a bitmap that is not in memory"))?;
             let mut header = loaded.header;
             for index in run.index..run.index + run.len {
                 let position = group.place.bit_position(index, self.block_size());
@@ -413,27 +415,39 @@ impl Rgrps {
         }
     }
 
-    /// Reads every group from the disk: the sums of their counters, and all dinodes that wait to be freed. Bitmaps do
-    /// not stay in memory.
+    /// Reads every group from the disk: the sums of their counters. Bitmaps do not stay in memory.
     ///
     /// # Errors
     /// Errors of reading a group.
     pub async fn survey(&self) -> Result<Survey, FsError> {
         let mut survey = Survey::default();
         for group in &self.groups {
-            let _guard = self.glocks.lock_for_node(Name::rgrp(group.place.addr.0)).await?;
-            let _turn = group.loading.lock().await;
-            let blocks = self.read_blocks(&group.place).await?;
-            let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
-            let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
-            let (_, unlinked) = avail::scan(&group.place, &slices, self.block_size());
+            let (header, _) = self.look_at(group).await?;
             survey.free += u64::from(header.free);
             survey.dinodes += u64::from(header.dinodes);
-            survey
-                .unlinked
-                .extend(unlinked.into_iter().filter_map(|index| InodeNo::new(group.place.block_at(index).0)));
         }
         Ok(survey)
+    }
+
+    /// The dinodes of group `number` that wait to be freed. The bitmap does not stay in memory.
+    ///
+    /// # Errors
+    /// Errors of reading the group.
+    pub async fn unlinked(&self, number: usize) -> Result<Vec<InodeNo>, FsError> {
+        let Some(group) = self.groups.get(number) else { return Ok(Vec::new()) };
+        let (_, blocks) = self.look_at(group).await?;
+        let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
+        let (_, unlinked) = avail::scan(&group.place, &slices, self.block_size());
+        Ok(unlinked.into_iter().filter_map(|index| InodeNo::new(group.place.block_at(index).0)).collect())
+    }
+
+    /// A group's header and its blocks, as they are now.
+    async fn look_at(&self, group: &Group) -> Result<(RgrpHeader, Vec<Arc<[u8]>>), FsError> {
+        let _guard = self.glocks.lock_for_node(Name::rgrp(group.place.addr.0)).await?;
+        let _turn = group.loading.lock().await;
+        let blocks = self.read_blocks(&group.place).await?;
+        let header = RgrpHeader::parse(&group.place, blocks.first().map_or(&[], |block| &block[..]))?;
+        Ok((header, blocks))
     }
 }
 
@@ -459,6 +473,4 @@ pub struct Survey {
     pub free: u64,
     /// Dinodes, unlinked ones included.
     pub dinodes: u64,
-    /// Dinodes without names.
-    pub unlinked: Vec<InodeNo>,
 }

@@ -16,6 +16,7 @@ use crate::cache::AddrMap;
 use crate::error::FsError;
 use crate::format::log::{self, NewHeader, StatfsDelta};
 use crate::format::{dinode, meta, system_files};
+use crate::health::Health;
 
 /// Why a header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,27 @@ struct Sealed {
     tail: u32,
     local: StatfsDelta,
     clean: bool,
+}
+
+/// A turn at the log: from the seal until all is written, the transaction is nowhere else. If that ends half-way, by a
+/// panic or because nobody drives it on, the node withdraws: what follows would build on what the log does not have.
+struct Unfinished<'a> {
+    health: &'a Health,
+    done: bool,
+}
+
+impl Unfinished<'_> {
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.health.withdraw(&FsError::Bug("a transaction was left half written"));
+        }
+    }
 }
 
 impl Journal {
@@ -95,14 +117,20 @@ impl Journal {
         self.disk.health.check()?;
         // Held until the ordered data is written, so that no other writer has older data of it in flight.
         let data_turn = self.writing_data.lock().await;
+        let unfinished = Unfinished { health: &self.disk.health, done: false };
         let Some(sealed) = self.seal(header) else {
+            unfinished.done();
             return Ok(());
         };
-        self.disk.write_sorted(&sealed.ordered).await?;
-        self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
-        drop(data_turn);
-        self.write_sealed(&sealed).await?;
+        let written = async {
+            self.disk.write_sorted(&sealed.ordered).await?;
+            self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
+            drop(data_turn);
+            self.write_sealed(&sealed).await
+        };
+        written.await.inspect_err(|error| self.disk.health.withdraw(error))?;
         self.complete(sealed).await;
+        unfinished.done();
         Ok(())
     }
 
