@@ -31,7 +31,7 @@ use crate::fs::MountOptions;
 use crate::glock::Glocks;
 use crate::glock::service::LockService;
 use crate::inode::refs::Refs;
-use crate::inode::{content, map};
+use crate::inode::map;
 use crate::journal::chain::Bounds;
 use crate::journal::extents::{Extent, JournalMap};
 use crate::journal::head::{self, Head};
@@ -344,17 +344,52 @@ impl SystemFiles {
     }
 }
 
+/// The resource groups, in order. Read piece by piece up to the first entry that is wrong, so memory goes only to groups
+/// for which there is room on the device.
 async fn read_rindex(cache: &Cache, rindex: &Dinode, disk: &Disk) -> Result<Vec<RgrpPlace>, FsError> {
+    use crate::blocks::Blocks;
     let at = rindex.ino.addr();
     let entry_bytes = RINDEX_ENTRY_BYTES as u64;
-    // Not more entries than the device has room for groups, so that a wrong size costs no memory.
     let size_max = disk.block_count() / RGRP_BLOCKS_MIN * entry_bytes;
+    let wrong_size = CorruptKind::RindexSize { size: rindex.size }.at(at);
     if rindex.size == 0 || !rindex.size.is_multiple_of(entry_bytes) || rindex.size > size_max {
-        return Err(CorruptKind::RindexSize { size: rindex.size }.at(at));
+        return Err(wrong_size);
     }
-    let content = content::read_whole(cache, rindex, size_max).await?;
-    let mut places: Vec<RgrpPlace> = Vec::with_capacity(content.len() / RINDEX_ENTRY_BYTES);
-    for entry in content.chunks_exact(RINDEX_ENTRY_BYTES) {
+    let mut places = Vec::new();
+    if rindex.is_stuffed() {
+        let block = cache.meta(at, BlockKind::DINODE).await?;
+        let size = usize::try_from(rindex.size).unwrap_or(usize::MAX);
+        let content = block.get(dinode::HEADER_BYTES..).and_then(|content| content.get(..size)).ok_or(wrong_size)?;
+        add_places(at, content, disk, &mut places)?;
+        return Ok(places);
+    }
+    let block_bytes = disk.block_size().bytes_u64();
+    let (mut number, blocks) = (0, rindex.size.div_ceil(block_bytes));
+    // An entry may begin in one block and end in the next.
+    let mut piece: Vec<u8> = Vec::new();
+    while number < blocks {
+        let extent = map::extent_at(cache, rindex, number, blocks).await?;
+        let Some(start) = extent.addr else {
+            return Err(CorruptKind::SystemFileShape { name: "rindex" }.at(at));
+        };
+        for step in 0..extent.count {
+            piece.extend_from_slice(&cache.data(BlockAddr(start.0.saturating_add(step))).await?);
+            let left = rindex.size - (number + step) * block_bytes;
+            if left < block_bytes {
+                piece.truncate(piece.len() - usize::try_from(block_bytes - left).unwrap_or(0));
+            }
+            let whole = piece.len() - piece.len() % RINDEX_ENTRY_BYTES;
+            add_places(at, piece.get(..whole).unwrap_or_default(), disk, &mut places)?;
+            piece.drain(..whole);
+        }
+        number = extent.first + extent.count;
+    }
+    Ok(places)
+}
+
+/// Adds the groups of some entries of the rindex at `at`, which have to follow those that are known.
+fn add_places(at: BlockAddr, entries: &[u8], disk: &Disk, places: &mut Vec<RgrpPlace>) -> Result<(), FsError> {
+    for entry in entries.chunks_exact(RINDEX_ENTRY_BYTES) {
         let raw = RawRindexEntry::ref_from_bytes(entry).map_err(|_| CorruptKind::ShortBlock.at(at))?;
         let place = RgrpPlace::parse(at, raw, disk.block_size())?;
         if places.last().is_some_and(|last| place.addr < last.end()) {
@@ -369,7 +404,7 @@ async fn read_rindex(cache: &Cache, rindex: &Dinode, disk: &Disk) -> Result<Vec<
         }
         places.push(place);
     }
-    Ok(places)
+    Ok(())
 }
 
 /// Where the counters stand in the dinode of a statfs file.

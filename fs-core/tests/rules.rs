@@ -7,15 +7,17 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use block::device::{BlockDevice, Durability, Geometry, IoBuf, IoFuture};
-use common::{ForkDisk, Maker, ROOT, Step, mount, new_volume, pattern, run, write_all};
+use common::{ForkDisk, Maker, ROOT, Step, TickingEnv, mount, new_volume, pattern, run, write_all};
 use fs_core::addr::{BlockAddr, InodeNo};
 use fs_core::attr::RenameMode;
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::format::meta;
-use fs_core::fs::Fs;
+use fs_core::fs::{Fs, MountOptions};
 
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -140,5 +142,152 @@ fn names_that_lead_up_make_nobody_wait_for_ever() {
             // alone: only the lookups of a whole way would.
             assert!(first.is_some() || !matches!(operation, 2 | 5), "operation {operation} was done");
         }
+    });
+}
+
+/// A disk that says it is larger than it is; zeroes are behind the end.
+struct Huge(ForkDisk);
+
+impl BlockDevice for Huge {
+    fn geometry(&self) -> Geometry {
+        Geometry { size_bytes: 1 << 40, ..self.0.geometry() }
+    }
+    fn read(&self, offset_bytes: u64, buf: IoBuf) -> IoFuture<'_, IoBuf> {
+        if offset_bytes >= self.0.size_bytes() {
+            return Box::pin(async move { Ok(buf) });
+        }
+        self.0.read(offset_bytes, buf)
+    }
+    fn write(&self, offset_bytes: u64, data: IoBuf, durability: Durability) -> IoFuture<'_, IoBuf> {
+        self.0.write(offset_bytes, data, durability)
+    }
+    fn flush(&self) -> IoFuture<'_, ()> {
+        self.0.flush()
+    }
+    fn discard(&self, offset_bytes: u64, len_bytes: u64) -> IoFuture<'_, ()> {
+        self.0.discard(offset_bytes, len_bytes)
+    }
+}
+
+/// The dinode of the resource index.
+fn rindex(disk: &ForkDisk) -> BlockAddr {
+    let is_rindex = |addr: &u64| {
+        let block = disk.block(*addr, size());
+        block[..8] == [1, 0x16, 0x19, 0x70, 0, 0, 0, 4] && block[132..136] == 1100_u32.to_be_bytes()
+    };
+    BlockAddr((0..disk.blocks(size())).find(is_rindex).unwrap())
+}
+
+async fn mount_error(device: Arc<dyn BlockDevice>) -> FsError {
+    match mount(device, CACHE_BYTES, false).await {
+        Ok(_) => panic!("it was mounted"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_resource_index_of_any_size_takes_no_memory_for_what_is_not_there() {
+    run(async {
+        let _step = Step::new("a resource index that fills the device, with a hole".into());
+        let disk = new_volume(Maker::Lunfs, size()).await;
+        let rindex = rindex(&disk);
+        // As many entries as a device of 1 TiB has room for: 5 GB, of which nothing is there.
+        damage(&disk, rindex, |block| {
+            put(block, 56, (1 << 28) / 5 * 96);
+            block[138..140].copy_from_slice(&3_u16.to_be_bytes());
+            block[232..].fill(0);
+        });
+        let error = mount_error(Arc::new(Huge(disk))).await;
+        let FsError::Corrupt { addr, kind } = error else { panic!("{error:?}") };
+        assert_eq!((addr, kind), (rindex, CorruptKind::SystemFileShape { name: "rindex" }));
+    });
+}
+
+#[test]
+fn a_resource_index_is_read_up_to_the_first_entry_that_is_wrong() {
+    run(async {
+        let disk = new_volume(Maker::Lunfs, size()).await;
+        let (rindex, file) = (rindex(&disk), disk.blocks(size()) - 1);
+        // Every pointer leads to one block, which has a group in front, and then nothing.
+        let content = disk.block(rindex.0, size())[232..].to_vec();
+        let mut block = content[..96].to_vec();
+        block.resize(size().bytes(), 0);
+        disk.poke(file << size().shift(), &block);
+        damage(&disk, rindex, |block| {
+            put(block, 56, 96 * 4096);
+            block[138..140].copy_from_slice(&1_u16.to_be_bytes());
+            for at in (232..block.len() - 7).step_by(8) {
+                put(block, at, file);
+            }
+        });
+        let error = mount_error(Arc::new(Huge(disk))).await;
+        assert!(matches!(error, FsError::Corrupt { kind: CorruptKind::RindexGeometry { rgrp: 0 }, .. }), "{error:?}");
+    });
+}
+
+/// A disk whose writes do not return, or panic, once that was asked for.
+struct Trap {
+    disk: ForkDisk,
+    trap: AtomicU8,
+}
+
+const STUCK: u8 = 1;
+const PANIC: u8 = 2;
+
+impl BlockDevice for Trap {
+    fn geometry(&self) -> Geometry {
+        self.disk.geometry()
+    }
+    fn read(&self, offset_bytes: u64, buf: IoBuf) -> IoFuture<'_, IoBuf> {
+        self.disk.read(offset_bytes, buf)
+    }
+    fn write(&self, offset_bytes: u64, data: IoBuf, durability: Durability) -> IoFuture<'_, IoBuf> {
+        match self.trap.load(Ordering::Relaxed) {
+            STUCK => Box::pin(std::future::pending()),
+            PANIC => panic!("on purpose"),
+            _ => self.disk.write(offset_bytes, data, durability),
+        }
+    }
+    fn flush(&self) -> IoFuture<'_, ()> {
+        self.disk.flush()
+    }
+    fn discard(&self, offset_bytes: u64, len_bytes: u64) -> IoFuture<'_, ()> {
+        self.disk.discard(offset_bytes, len_bytes)
+    }
+}
+
+async fn trapped(commit_interval: Duration) -> (Arc<Trap>, Arc<Fs>) {
+    let device = Arc::new(Trap { disk: new_volume(Maker::Lunfs, size()).await, trap: AtomicU8::new(0) });
+    let options = MountOptions { commit_interval, ..MountOptions::default() };
+    let fs = Fs::mount(device.clone(), options, Arc::new(TickingEnv::default())).await.unwrap();
+    (device, fs)
+}
+
+#[test]
+fn a_flush_that_is_dropped_half_way_makes_the_node_withdraw() {
+    run(async {
+        let (device, fs) = trapped(Duration::from_secs(1000)).await;
+        file(&fs, fs.root(), b"file").await;
+        device.trap.store(STUCK, Ordering::Relaxed);
+        let mut sync = fs.sync();
+        assert!(futures_util::poll!(&mut sync).is_pending());
+        assert!(fs.withdrawn().is_none());
+        drop(sync);
+        device.trap.store(0, Ordering::Relaxed);
+        assert!(matches!(fs.withdrawn(), Some(FsError::Bug(_))));
+        assert!(matches!(fs.sync().await, Err(FsError::Withdrawn)), "what was lost counts as written");
+    });
+}
+
+#[test]
+fn a_panic_in_the_background_makes_the_node_withdraw() {
+    run(async {
+        let _step = Step::new("a panic in the background".into());
+        let (device, fs) = trapped(Duration::from_millis(10)).await;
+        file(&fs, fs.root(), b"file").await;
+        device.trap.store(PANIC, Ordering::Relaxed);
+        fs.clone().background().await;
+        assert!(matches!(fs.withdrawn(), Some(FsError::Bug(_))));
+        assert!(matches!(fs.sync().await, Err(FsError::Withdrawn)));
     });
 }
