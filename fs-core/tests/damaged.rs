@@ -345,7 +345,6 @@ fn seal(addr: u64, block: &mut [u8]) {
                 free: raw.local_free.get(),
                 dinodes: raw.local_dinodes.get(),
             },
-            stamp_flags: 0,
         };
         if stamped {
             log::write_header(block, &new)

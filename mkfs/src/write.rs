@@ -281,7 +281,6 @@ impl Writer<'_> {
             statfs_addr: 0,
             quota_addr: 0,
             local: StatfsDelta::default(),
-            stamp_flags: 0,
         };
         // The sequence starts anywhere and wraps: the head, the last block before the wrap, is at a random place, so
         // that journals that are made again and again do not wear out one place of the medium.

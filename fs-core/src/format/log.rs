@@ -232,8 +232,6 @@ pub struct NewHeader {
     pub quota_addr: u64,
     /// The node's changes that are not in the statfs file yet.
     pub local: StatfsDelta,
-    /// Flags of the stamp.
-    pub stamp_flags: u32,
 }
 
 /// Fills `block` with a log header and its stamp.
@@ -269,7 +267,7 @@ fn fill_header(block: &mut [u8], new: &NewHeader, stamped: bool) {
         local_free: new.local.free.into(),
         local_dinodes: new.local.dinodes.into(),
     };
-    let stamp = RawStamp { magic: STAMP_MAGIC, version: 1.into(), flags: new.stamp_flags.into() };
+    let stamp = RawStamp { magic: STAMP_MAGIC, version: 1.into(), flags: 0.into() };
     // Both writes fit: a block has at least 512 bytes.
     let _ = raw.write_to_prefix(block);
     if stamped {
@@ -327,7 +325,6 @@ mod tests {
             statfs_addr: 10,
             quota_addr: 11,
             local: StatfsDelta { total: 0, free: -4, dinodes: 1 },
-            stamp_flags: 0,
         };
         let mut block = vec![0xff; 1024];
         write_header(&mut block, &new);

@@ -273,7 +273,6 @@ impl Journal {
                 statfs_addr: self.statfs_change.get(),
                 quota_addr: self.quota_change.get(),
                 local: sealed.local,
-                stamp_flags: 0,
             },
         );
         self.disk.write(addr, block, Durability::Durable).await

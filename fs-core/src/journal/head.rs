@@ -219,7 +219,6 @@ mod tests {
             statfs_addr: 0,
             quota_addr: 0,
             local: StatfsDelta::default(),
-            stamp_flags: 0,
         };
         log::write_header(&mut block, &new);
         block

@@ -206,7 +206,6 @@ impl Recovery<'_> {
             quota_addr: 0,
             // The caller has it from now on.
             local: StatfsDelta::default(),
-            stamp_flags: 0,
         }
     }
 

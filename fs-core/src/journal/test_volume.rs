@@ -90,7 +90,6 @@ impl Volume {
             statfs_addr: 0,
             quota_addr: 0,
             local: StatfsDelta { total: 0, free: -3, dinodes: 2 },
-            stamp_flags: 0,
         };
         log::write_header(&mut block, &new);
         self.put(position, &block).await;
