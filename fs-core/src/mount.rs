@@ -91,7 +91,7 @@ pub async fn mount(
     // What is read now may be older than what the journals hold, and a block of it may be torn.
     let early = Disk::new(Arc::clone(&device), superblock.block_size);
     let journals = find_journals(&early, &superblock).await?;
-    let recovered = recover_journals(&early, &superblock, &journals, &*env).await?;
+    let recovered = recover_journals(&early, &superblock, &journals, &*env, options.read_only).await?;
 
     let disk = Arc::new(Disk::new(device, superblock.block_size));
     disk.set_checksums(recovered.checksums);
@@ -240,12 +240,13 @@ struct LogEnd {
     sequence: u64,
 }
 
-/// Replays every dirty journal.
+/// Replays every dirty journal, also for a mount that is `read_only`: what is in place is not the truth.
 async fn recover_journals(
     disk: &Disk,
     superblock: &Superblock,
     journals: &[JournalMap],
     env: &dyn Env,
+    read_only: bool,
 ) -> Result<Recovered, FsError> {
     let device = &**disk.device();
     let searches: Vec<_> = journals.iter().map(|journal| head::find(device, journal).boxed()).collect();
@@ -256,7 +257,7 @@ async fn recover_journals(
     let writable = !device.geometry().read_only;
     if marked && !checksums {
         tracing::warn!("another implementation has written to the volume: its block checksums are not used any more");
-        if writable {
+        if writable && !read_only {
             remove_marker(device).await?;
         }
     }

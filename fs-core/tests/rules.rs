@@ -13,11 +13,14 @@ use std::time::Duration;
 use block::device::{BlockDevice, Durability, Geometry, IoBuf, IoFuture};
 use common::{ForkDisk, Maker, ROOT, Step, TickingEnv, mount, new_volume, pattern, run, write_all};
 use fs_core::addr::{BlockAddr, InodeNo};
-use fs_core::attr::RenameMode;
+use fs_core::attr::{RenameMode, Timestamp};
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
-use fs_core::format::meta;
+use fs_core::format::log::{self, NewHeader, RawLogHeader, StatfsDelta};
+use fs_core::format::marker;
+use fs_core::format::meta::{self, BlockKind, RawMetaHeader};
 use fs_core::fs::{Fs, MountOptions};
+use zerocopy::FromBytes;
 
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -289,5 +292,48 @@ fn a_panic_in_the_background_makes_the_node_withdraw() {
         fs.clone().background().await;
         assert!(matches!(fs.withdrawn(), Some(FsError::Bug(_))));
         assert!(matches!(fs.sync().await, Err(FsError::Withdrawn)));
+    });
+}
+
+#[test]
+fn a_read_only_mount_leaves_the_marker_where_another_implementation_has_written() {
+    run(async {
+        let disk = Arc::new(new_volume(Maker::Lunfs, size()).await);
+        mount(disk.clone(), CACHE_BYTES, false).await.unwrap().unmount().await.unwrap();
+        // Somebody without stamps has closed the journal last.
+        let headers = (0..disk.blocks(size())).filter_map(|addr| {
+            let (raw, _) = RawLogHeader::read_from_prefix(&disk.block(addr, size())).unwrap();
+            (raw.meta == RawMetaHeader::new(BlockKind::LOG_HEADER)).then_some(raw)
+        });
+        let head = headers.max_by_key(|raw| raw.sequence.get()).unwrap();
+        let mut block = vec![0; size().bytes()];
+        let closed = NewHeader {
+            jid: 0,
+            sequence: head.sequence.get() + 1,
+            flags: head.flags.get(),
+            tail: head.tail.get(),
+            blkno: head.blkno.get() + 1,
+            addr: head.addr.get() + 1,
+            time: Timestamp { sec: 1_700_000_000, nsec: 0 },
+            jinode: head.jinode.get(),
+            statfs_addr: head.statfs_addr.get(),
+            quota_addr: head.quota_addr.get(),
+            local: StatfsDelta::default(),
+        };
+        log::write_header_unstamped(&mut block, &closed);
+        disk.poke(closed.addr << size().shift(), &block);
+
+        let marker = || {
+            let mut bytes = vec![0; marker::SIZE_BYTES];
+            disk.peek(marker::OFFSET_BYTES, &mut bytes);
+            bytes
+        };
+        let before = marker();
+        assert!(before.iter().any(|byte| *byte != 0));
+        let fs = mount(disk.clone(), CACHE_BYTES, true).await.unwrap();
+        fs.unmount().await.unwrap();
+        assert!(marker() == before, "a read-only mount has written");
+        mount(disk.clone(), CACHE_BYTES, false).await.unwrap().unmount().await.unwrap();
+        assert!(marker().iter().all(|byte| *byte == 0), "the marker of checksums that are not true");
     });
 }
