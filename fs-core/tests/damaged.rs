@@ -12,7 +12,8 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::mem::Discriminant;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{ForkDisk, Maker, ROOT, Rng, Step, mount, new_volume, pattern, read_whole, run, write_all};
 use fs_core::addr::{BlockAddr, InodeNo};
 use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, WriteFlags};
-use fs_core::error::FsError;
+use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::format::log::{self, NewHeader, RawLogHeader, StatfsDelta};
 use fs_core::format::meta::{self, BlockKind};
@@ -521,7 +522,13 @@ async fn change(fs: &Fs, rng: &mut Rng) {
 struct Outcome {
     mounted: bool,
     withdrawn: bool,
+    /// The rule that was found broken.
+    broken: Option<Discriminant<CorruptKind>>,
     peak: i64,
+}
+
+fn broken(error: &FsError) -> Option<Discriminant<CorruptKind>> {
+    if let FsError::Corrupt { kind, .. } = error { Some(std::mem::discriminant(kind)) } else { None }
 }
 
 fn variant(bases: &[Base], seed: u64) -> Outcome {
@@ -550,7 +557,7 @@ fn variant(bases: &[Base], seed: u64) -> Outcome {
                 Ok(fs) => fs,
                 Err(error @ FsError::Corrupt { .. }) => {
                     assert!(error.to_string().starts_with("block "), "{error}");
-                    return Outcome::default();
+                    return Outcome { broken: broken(&error), ..Outcome::default() };
                 }
                 Err(FsError::NotMountable(_)) => return Outcome::default(),
                 Err(error) => panic!("mount: {error:?}"),
@@ -568,7 +575,9 @@ fn variant(bases: &[Base], seed: u64) -> Outcome {
             }
             judge(&fs, "sync", fs.sync().await);
             judge(&fs, "unmount", fs.unmount().await);
-            Outcome { mounted: true, withdrawn: fs.withdrawn().is_some(), peak: 0 }
+            let withdrawn = fs.withdrawn();
+            let broken = withdrawn.as_ref().and_then(broken);
+            Outcome { mounted: true, withdrawn: withdrawn.is_some(), broken, peak: 0 }
         })
     }));
     let peak = PEAK.get() - before;
@@ -600,7 +609,7 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
     }
     let count = number("LUNFS_DAMAGED").unwrap_or(2000);
     let (next, mounted, withdrawn, largest) = <(AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
-    let failed = Mutex::new(Vec::new());
+    let (failed, rules) = (Mutex::new(Vec::new()), Mutex::new(HashSet::new()));
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -614,6 +623,7 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
                         Ok(outcome) => {
                             mounted.fetch_add(u64::from(outcome.mounted), Ordering::Relaxed);
                             withdrawn.fetch_add(u64::from(outcome.withdrawn), Ordering::Relaxed);
+                            rules.lock().extend(outcome.broken);
                             largest.fetch_max(outcome.peak.max(0) as u64, Ordering::Relaxed);
                         }
                         Err(_) => failed.lock().push(seed),
@@ -622,12 +632,15 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
             });
         }
     });
-    let failed = failed.into_inner();
+    let (failed, rules) = (failed.into_inner(), rules.into_inner().len() as u64);
+    let (mounted, withdrawn) = (mounted.into_inner(), withdrawn.into_inner());
     println!(
-        "{count} variants: {} mounted, {} of them withdrew; at most {} KiB of memory",
-        mounted.into_inner(),
-        withdrawn.into_inner(),
+        "{count} variants: {mounted} mounted, {withdrawn} of them withdrew, {rules} different rules broken; at most {} KiB of memory",
         largest.into_inner() >> 10
     );
+    // A test that mounts nothing, or damages nothing that matters, would pass as well.
+    if count >= 1000 {
+        assert!(mounted * 2 > count && withdrawn * 20 > count && rules >= 20, "too little happened");
+    }
     assert!(failed.is_empty(), "{} variants: LUNFS_DAMAGED_SEED={:?}", failed.len(), &failed[..failed.len().min(40)]);
 }

@@ -132,8 +132,9 @@ struct Fault {
     for_ever: bool,
 }
 
-/// Runs the workload on a device that fails, and checks that nothing wrong follows. Returns what was promised.
-async fn fail(disk: &Arc<ForkDisk>, fault: &Fault) -> Promises {
+/// Runs the workload on a device that fails, and checks that nothing wrong follows. Returns what was promised, and whether
+/// the fault came up.
+async fn fail(disk: &Arc<ForkDisk>, fault: &Fault) -> (Promises, bool) {
     let device = FaultyDevice::new(disk.clone());
     let mut promises = Promises::default();
     if fault.for_ever {
@@ -145,7 +146,7 @@ async fn fail(disk: &Arc<ForkDisk>, fault: &Fault) -> Promises {
         Ok(fs) => fs,
         Err(error) => {
             assert_eq!(error.errno(), EIO, "mount: {error}");
-            return promises;
+            return (promises, true);
         }
     };
     let background = tokio::spawn(Arc::clone(&fs).background());
@@ -189,7 +190,7 @@ async fn fail(disk: &Arc<ForkDisk>, fault: &Fault) -> Promises {
         }
     }
     background.await.unwrap();
-    promises
+    (promises, met(&device))
 }
 
 /// The healthy device has what was promised.
@@ -244,7 +245,7 @@ async fn all_faults_of(maker: Maker, bytes: u32, rounds: u64) {
     assert!(counts.reads.requests > 100, "the cache is too large for this test");
     check(Arc::new(cut_off.fork()), &promised, "no fault").await;
 
-    let mut number = 0;
+    let (mut number, mut met) = (0, 0);
     for operation in [Operation::Read, Operation::Write, Operation::Flush] {
         for nth in spread(counts.of(operation).requests, rounds) {
             let fault = Fault { operation, nth, for_ever: number % 2 == 0 };
@@ -254,7 +255,8 @@ async fn all_faults_of(maker: Maker, bytes: u32, rounds: u64) {
             );
             let _step = Step::new(story.clone());
             let disk = Arc::new(clean.fork());
-            let promises = fail(&disk, &fault).await;
+            let (promises, came_up) = fail(&disk, &fault).await;
+            met += u64::from(came_up);
             check(disk.clone(), &promises, &story).await;
             if number % 10 == 0
                 && let Some(objections) = fsck_objects(&disk)
@@ -265,7 +267,8 @@ async fn all_faults_of(maker: Maker, bytes: u32, rounds: u64) {
         }
     }
     replay_fails(&cut_off, &promised).await;
-    println!("{maker:?} {bytes}: {number} faults");
+    println!("{maker:?} {bytes}: {met} faults of {number} came up");
+    assert!(met * 10 > number * 9, "{met} faults of {number} came up");
 }
 
 /// Mounting a volume that was cut off fails at each of its requests, and does no harm.
@@ -283,6 +286,7 @@ async fn replay_fails(cut_off: &Arc<ForkDisk>, promised: &Promises) {
             if let Err(error) = mount(Arc::new(device.clone()), CACHE_BYTES, false).await {
                 assert_eq!(error.errno(), EIO, "{story}: {error}");
             }
+            assert_eq!(device.counts().of(operation).faults, 1, "{story}: it did not come up");
             check(disk.clone(), promised, &story).await;
             if nth % 10 == 0
                 && let Some(objections) = fsck_objects(&disk)
