@@ -55,11 +55,9 @@ pub enum ClaimError {
 /// A disk that is claimed. Dropping it ends the claim.
 #[derive(Debug)]
 pub struct Claim {
-    fd: OwnedFd,
+    _fd: OwnedFd,
     /// The file below, if the disk is a loop device.
     _backing: Option<OwnedFd>,
-    path: PathBuf,
-    sharing: Sharing,
 }
 
 impl Claim {
@@ -96,24 +94,7 @@ impl Claim {
             },
             None => None,
         };
-        Ok(Self { fd, _backing: backing, path: path.to_owned(), sharing })
-    }
-
-    /// What is claimed.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// With whom it is used.
-    pub fn sharing(&self) -> Sharing {
-        self.sharing
-    }
-}
-
-impl AsFd for Claim {
-    /// The descriptor that carries the claim; a duplicate, or a child that inherits it, prolongs it.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        Ok(Self { _fd: fd, _backing: backing })
     }
 }
 

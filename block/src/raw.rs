@@ -135,11 +135,6 @@ impl RawDevice {
         Ok(Self { file: Arc::new(file), reads, writers })
     }
 
-    /// Whether reads go through io_uring.
-    pub fn uses_io_uring(&self) -> bool {
-        matches!(self.reads, Reads::Ring(_))
-    }
-
     /// The descriptor, for synchronous calls on the writer threads.
     pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
         &self.file.fd

@@ -211,7 +211,7 @@ impl Fs {
     async fn survey(&self) -> Result<(), FsError> {
         let mut due = self.survey_due.lock().await;
         if *due {
-            for number in 0..self.volume.rgrps.len() {
+            for number in 0..self.volume.rgrps.count() {
                 {
                     // Nothing is freed meanwhile: an inode that is found without names has none until it is queued.
                     let _turn = self.volume.deleting.lock().await;

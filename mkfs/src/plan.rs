@@ -3,7 +3,6 @@
 use block::device::Geometry;
 use fs_core::addr::BlockAddr;
 use fs_core::format::block_size::BlockSize;
-use fs_core::format::superblock;
 use fs_core::geometry::{
     AREA_VOLUME_BYTES_MIN, ClusterArea, FIRST_RGRP_BYTES_WITHOUT_AREA, LARGE_AREA_VOLUME_BYTES_MIN, RgrpShape,
 };
@@ -178,12 +177,6 @@ impl Plan {
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
         self.journal_blocks * self.block_size.bytes_u64()
-    }
-
-    /// The superblock.
-    #[must_use]
-    pub fn superblock_addr(&self) -> BlockAddr {
-        superblock::Superblock::addr(self.block_size)
     }
 
     /// First block of the first resource group.

@@ -104,14 +104,8 @@ impl Rgrps {
 
     /// How many groups there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.groups.len()
-    }
-
-    /// There is none. A mounted volume has at least one.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
     }
 
     /// Where group `number` stands.

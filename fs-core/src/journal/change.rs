@@ -61,14 +61,6 @@ pub struct Change {
     pub inodes: Vec<InodeNo>,
 }
 
-impl Change {
-    /// Nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.bits.is_empty() && self.revokes.is_empty() && self.data.is_empty()
-    }
-}
-
 /// The transaction that operations join, until a flush seals it.
 #[derive(Debug, Default)]
 pub(super) struct Running {

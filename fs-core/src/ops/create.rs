@@ -127,7 +127,7 @@ async fn add_name(stage: &mut Stage<'_>, dir: &mut Dinode, name: &[u8], link: Li
 fn goal(volume: &Volume, dir: &Dinode, name: &[u8], kind: FileKind) -> BlockAddr {
     let spread = dir.ino == volume.superblock.root || dir.flags & flags::TOPDIR != 0;
     if kind == FileKind::Directory && spread {
-        let groups = volume.rgrps.len().max(1);
+        let groups = volume.rgrps.count().max(1);
         let number = usize::try_from(crate::format::dirent::hash(name)).unwrap_or(0) % groups;
         return volume.rgrps.place(number).map_or(dir.ino.addr(), |place| place.data0);
     }
