@@ -101,8 +101,6 @@ enum What {
         #[arg(value_parser = number)]
         n: u64,
     },
-    /// The cluster area
-    Area,
     /// The bitmap of a resource group
     Bitmap {
         /// Which one, counted from 0
@@ -167,9 +165,6 @@ impl<W: std::io::Write> View<'_, W> {
             What::Dir { n } => self.directory(inode_number(*n)?).await,
             What::Block { n } => self.block(BlockAddr(*n)).await,
             What::Journal { n } => self.journal(*n).await,
-            What::Area => {
-                bail!("this version of lunfs has no cluster area yet: one node at a time, mounted with -o single")
-            }
             What::Bitmap { n } => self.bitmap(*n).await,
         }
     }

@@ -244,7 +244,6 @@ fn what_is_not_there_is_refused_with_what_there_is() {
         (What::Dir { n: sample.large }, "is a file, not a directory"),
         (What::Path { path: "/large/x".into() }, "/large is not a directory"),
         (What::Path { path: "/hashed/none".into() }, "none is not in /hashed"),
-        (What::Area, "no cluster area yet"),
     ] {
         let (well, _, json) = show_both(&device, &what);
         let error = json["error"].as_str().unwrap_or_default().to_owned();
