@@ -88,21 +88,21 @@ impl FsError {
     pub const fn errno(&self) -> i32 {
         // Numbers of Linux (asm-generic/errno*.h), named by their comments.
         match self {
-            Self::NotFound => 2,                                           // ENOENT
-            Self::Stale => 116,                                            // ESTALE
-            Self::Exists => 17,                                            // EEXIST
-            Self::NotDirectory => 20,                                      // ENOTDIR
-            Self::IsDirectory => 21,                                       // EISDIR
-            Self::NotEmpty => 39,                                          // ENOTEMPTY
-            Self::Invalid(_) | Self::NotMountable(_) => 22,                // EINVAL
-            Self::NameTooLong => 36,                                       // ENAMETOOLONG
-            Self::NoSpace => 28,                                           // ENOSPC
-            Self::TooLarge => 27,                                          // EFBIG
-            Self::TooManyLinks => 31,                                      // EMLINK
-            Self::NotPermitted(_) => 1,                                    // EPERM
-            Self::NoSuchRange => 6,                                        // ENXIO
-            Self::ReadOnly => 30,                                          // EROFS
-            Self::Unsupported(_) => 95,                                    // EOPNOTSUPP
+            Self::NotFound => 2,                                                          // ENOENT
+            Self::Stale => 116,                                                           // ESTALE
+            Self::Exists => 17,                                                           // EEXIST
+            Self::NotDirectory => 20,                                                     // ENOTDIR
+            Self::IsDirectory => 21,                                                      // EISDIR
+            Self::NotEmpty => 39,                                                         // ENOTEMPTY
+            Self::Invalid(_) | Self::NotMountable(_) => 22,                               // EINVAL
+            Self::NameTooLong => 36,                                                      // ENAMETOOLONG
+            Self::NoSpace => 28,                                                          // ENOSPC
+            Self::TooLarge => 27,                                                         // EFBIG
+            Self::TooManyLinks => 31,                                                     // EMLINK
+            Self::NotPermitted(_) => 1,                                                   // EPERM
+            Self::NoSuchRange => 6,                                                       // ENXIO
+            Self::ReadOnly => 30,                                                         // EROFS
+            Self::Unsupported(_) => 95,                                                   // EOPNOTSUPP
             Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }
     }

@@ -30,13 +30,13 @@ use crate::format::system_files::RawStatfs;
 use crate::fs::MountOptions;
 use crate::glock::Glocks;
 use crate::glock::service::LockService;
-use crate::inode::refs::Refs;
 use crate::inode::map;
+use crate::inode::refs::Refs;
 use crate::journal::chain::Bounds;
 use crate::journal::extents::{Extent, JournalMap};
 use crate::journal::head::{self, Head};
 use crate::journal::log::{Journal, NodeFiles, Start};
-use crate::journal::recover::{Inspected, Recovery};
+use crate::journal::recover::Recovery;
 use crate::stage::Stage;
 use crate::volume::Volume;
 
@@ -251,7 +251,8 @@ async fn recover_journals(
     let device = &**disk.device();
     let searches: Vec<_> = journals.iter().map(|journal| head::find(device, journal).boxed()).collect();
     let heads: Vec<Head> = futures_util::stream::iter(searches).buffered(SEARCHES_MAX).try_collect().await?;
-    let marked = has_marker(device, superblock).await?;
+    let marker = read_marker(device, superblock).await?;
+    let marked = marker.is_some();
     // Another implementation that wrote here kept the checksum fields, but not their truth.
     let checksums = marked && heads.iter().all(|head| head.header.stamped);
     let writable = !device.geometry().read_only;
@@ -281,17 +282,14 @@ async fn recover_journals(
             device,
             journal,
             bounds: Bounds {
-                first: BlockAddr(Superblock::addr(superblock.block_size).0 + 1),
+                first: first_logged(marker.as_ref(), superblock.block_size),
                 end: BlockAddr(disk.block_count()),
             },
             checksums_hold: checksums,
             writer_jid: 0,
             now: env.now(),
         };
-        let Inspected::Dirty(log) = recovery.inspect().await? else {
-            recovered.heads.push(clean);
-            continue;
-        };
+        let log = recovery.inspect(head).await?;
         let replayed = recovery.apply(&log).await?;
         tracing::info!(
             "journal {} replayed: {} blocks, {} images void",
@@ -306,9 +304,15 @@ async fn recover_journals(
     Ok(recovered)
 }
 
-async fn has_marker(device: &dyn BlockDevice, superblock: &Superblock) -> Result<bool, FsError> {
+async fn read_marker(device: &dyn BlockDevice, superblock: &Superblock) -> Result<Option<RawMarker>, FsError> {
     let bytes = device.read(marker::OFFSET_BYTES, IoBuf::zeroed(marker::SIZE_BYTES)).await?;
-    Ok(RawMarker::parse(&bytes, superblock.uuid).is_some())
+    Ok(RawMarker::parse(&bytes, superblock.uuid))
+}
+
+/// The first block that an image in a log may go to: behind the superblock, and behind the gap if the volume has one.
+fn first_logged(marker: Option<&RawMarker>, size: BlockSize) -> BlockAddr {
+    let gap_end = marker.map_or(0, |marker| marker.area_offset_bytes.get().saturating_add(marker.area_len_bytes.get()));
+    BlockAddr((Superblock::addr(size).0 + 1).max(gap_end >> size.shift()))
 }
 
 async fn remove_marker(device: &dyn BlockDevice) -> Result<(), FsError> {
@@ -494,4 +498,19 @@ pub async fn unmount(volume: &Volume) -> Result<(), FsError> {
         write_master(volume, Stage::new(volume, volume.statfs_file), truth, local).await?;
     }
     volume.journal.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_log_changes_the_gap() {
+        let size = BlockSize::MAX;
+        let gap = RawMarker::new([7; 16], Some((128 << 10, (1 << 20) - (128 << 10))));
+        assert_eq!(first_logged(Some(&gap), size), BlockAddr(256));
+        for marker in [None, Some(&RawMarker::new([7; 16], None))] {
+            assert_eq!(first_logged(marker, size), BlockAddr(17));
+        }
+    }
 }

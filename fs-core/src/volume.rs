@@ -155,7 +155,7 @@ impl Volume {
 }
 
 /// # Errors
-/// `DinodeLinks`, `TooManyLinks`.
+/// `TooManyLinks`.
 pub fn one_more_link(dinode: &mut Dinode) -> Result<(), FsError> {
     dinode.nlink = dinode.nlink.checked_add(1).ok_or(FsError::TooManyLinks)?;
     Ok(())

@@ -141,7 +141,10 @@ pub(crate) fn refuse_overlaps(mut extents: Vec<Extent>) -> Result<(), VhdxError>
     Ok(())
 }
 
-/// Rejects an error of the file's size early: the first byte after everything, at a multiple of 1 MiB.
+/// The first multiple of 1 MiB at or behind the end of the file: new blocks go there.
+///
+/// # Errors
+/// `FileTooLarge` when there is no such number.
 pub(crate) fn end_of_file(file: &TableFile) -> Result<u64, VhdxError> {
     file.size_bytes
         .checked_next_multiple_of(MIB)

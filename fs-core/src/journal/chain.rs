@@ -16,7 +16,7 @@ use crate::format::meta::{self, BlockKind};
 /// Where images may go, besides not into the journal itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// First block that one may go to: behind the superblock, and behind whatever else no log changes.
+    /// First block that one may go to: behind the superblock, and behind the gap of a volume that is known to have one.
     pub first: BlockAddr,
     /// First block behind them: the device's end, since a log may hold blocks of a part that the volume has just grown
     /// into.

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::chain::{Bounds, Chain};
 use super::extents::JournalMap;
-use super::head::{self, Head};
+use super::head::Head;
 use super::owner::Owners;
 use super::read_ahead::ReadAhead;
 use super::replay::{Image, Plan, Replay};
@@ -46,31 +46,11 @@ pub struct Recovery<'a> {
     pub now: Timestamp,
 }
 
-/// State of a journal.
-#[derive(Debug)]
-pub enum Inspected {
-    /// Closed properly.
-    Clean(Head),
-    /// Something has to be done.
-    Dirty(Log),
-}
-
 /// A log that was found sound.
 #[derive(Debug)]
 pub struct Log {
     head: Head,
     plan: Plan,
-}
-
-/// What recovery did.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The journal was closed properly.
-    NothingToDo(Head),
-    /// The journal has to be recovered, but the device cannot be written to. What is in place is not the truth.
-    ReadOnly(Log),
-    /// All is in place, and the journal is closed.
-    Replayed(Replayed),
 }
 
 /// The result of copying a log.
@@ -113,15 +93,12 @@ impl Log {
 }
 
 impl Recovery<'_> {
-    /// Finds out what has to be done, and changes nothing.
+    /// Finds out what has to be done for a journal that was found to end at `head`, which is not clean, and changes
+    /// nothing.
     ///
     /// # Errors
-    /// `JournalNoHead`, `JournalChain`, `JournalTarget`, `Device`.
-    pub async fn inspect(&self) -> Result<Inspected, FsError> {
-        let head = head::find(self.device, self.journal).await?;
-        if head.header.is_clean() {
-            return Ok(Inspected::Clean(head));
-        }
+    /// `JournalChain`, `JournalTarget`, `Device`.
+    pub async fn inspect(&self, head: Head) -> Result<Log, FsError> {
         let mut chain = Chain::new(self.journal, head, self.bounds, self.checksums_hold)?;
         let mut replay = Replay::default();
         let mut records = Vec::new();
@@ -135,7 +112,7 @@ impl Recovery<'_> {
         }
         chain.finish(&mut records)?;
         records.drain(..).for_each(|record| replay.push(record));
-        Ok(Inspected::Dirty(Log { head, plan: replay.finish() }))
+        Ok(Log { head, plan: replay.finish() })
     }
 
     /// Does what [`Self::inspect`] found, and closes the journal.
@@ -174,18 +151,6 @@ impl Recovery<'_> {
             stamped: head.header.stamped,
             sequence: header.sequence,
             position: header.blkno,
-        })
-    }
-
-    /// Recovers the journal.
-    ///
-    /// # Errors
-    /// As [`Self::inspect`] and [`Self::apply`].
-    pub async fn run(&self) -> Result<Outcome, FsError> {
-        Ok(match self.inspect().await? {
-            Inspected::Clean(head) => Outcome::NothingToDo(head),
-            Inspected::Dirty(log) if self.device.geometry().read_only => Outcome::ReadOnly(log),
-            Inspected::Dirty(log) => Outcome::Replayed(self.apply(&log).await?),
         })
     }
 

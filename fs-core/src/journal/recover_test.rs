@@ -10,12 +10,23 @@ use super::*;
 use crate::error::CorruptKind;
 use crate::format::block_size::BlockSize;
 use crate::format::meta::BlockKind;
+use crate::journal::head;
 use crate::journal::owner::{Owner, OwnerKind};
 use crate::journal::test_volume::{Flush, JOURNAL_BLOCKS, VOLUME_BLOCKS, Volume};
 
-fn replayed(outcome: Result<Outcome, FsError>) -> Replayed {
+/// As a mount does it. `None`: the journal was closed properly.
+async fn recover(recovery: Recovery<'_>) -> Result<Option<Replayed>, FsError> {
+    let head = head::find(recovery.device, recovery.journal).await?;
+    if head.header.is_clean() {
+        return Ok(None);
+    }
+    let log = recovery.inspect(head).await?;
+    recovery.apply(&log).await.map(Some)
+}
+
+fn replayed(outcome: Result<Option<Replayed>, FsError>) -> Replayed {
     match outcome {
-        Ok(Outcome::Replayed(replayed)) => replayed,
+        Ok(Some(replayed)) => replayed,
         other => panic!("not replayed: {other:?}"),
     }
 }
@@ -41,7 +52,7 @@ async fn a_log_is_replayed_wherever_it_wraps() {
             for flush in mixture() {
                 assert!(volume.flush(&flush).await);
             }
-            let done = replayed(volume.recovery().run().await);
+            let done = replayed(recover(volume.recovery()).await);
             volume.check_replayed().await;
             assert_eq!((done.blocks, done.revoked, done.skipped), (5, 3, 2));
             assert_eq!((done.local.free, done.local.dinodes, done.stamped), (-3, 2, true));
@@ -51,7 +62,7 @@ async fn a_log_is_replayed_wherever_it_wraps() {
             assert_eq!((head.header.blkno, head.header.sequence), (done.position, done.sequence));
             assert_eq!((done.position, done.sequence), (volume.position, volume.sequence));
             let before = volume.bytes().await;
-            assert!(matches!(volume.recovery().run().await, Ok(Outcome::NothingToDo(_))));
+            assert!(matches!(recover(volume.recovery()).await, Ok(None)));
             assert_eq!(volume.bytes().await, before);
         }
     }
@@ -72,7 +83,7 @@ async fn an_unfinished_flush_contributes_nothing() {
     meta::start(&mut half, BlockKind::LOG_HEADER);
     volume.put(volume.map.advance(volume.position, JOURNAL_BLOCKS - 1), &half).await;
     (volume.images, volume.revokes) = (images, revokes);
-    assert_eq!(replayed(volume.recovery().run().await).position, position);
+    assert_eq!(replayed(recover(volume.recovery()).await).position, position);
     volume.check_replayed().await;
 }
 
@@ -88,11 +99,11 @@ async fn replay_that_was_interrupted_anywhere_ends_the_same_when_it_is_repeated(
         if fault > 0 {
             volume.device.fail_from(Operation::Write, fault);
         }
-        let first = volume.recovery().run().await;
+        let first = recover(volume.recovery()).await;
         volume.device.heal();
         if let Err(error) = first {
             assert!(matches!(error, FsError::Device(_)), "{error}");
-            replayed(volume.recovery().run().await);
+            replayed(recover(volume.recovery()).await);
         }
         volume.check_replayed().await;
         let bytes = volume.bytes().await;
@@ -118,7 +129,7 @@ async fn a_damaged_log_is_named_and_nothing_is_written() {
         volume.put(position, &[0x99; 512]).await;
         let before = volume.bytes().await;
         let is_jdata = volume.images.iter().any(|(at, home, _)| *at == position && (210..=211).contains(&home.0));
-        match volume.recovery().run().await {
+        match recover(volume.recovery()).await {
             Err(FsError::Corrupt { addr, kind: CorruptKind::JournalChain { jid: 1, position: named } }) => {
                 assert_eq!((named, Some(addr)), (position, volume.map.addr(position)));
                 assert_eq!(volume.bytes().await, before);
@@ -143,7 +154,7 @@ async fn an_image_must_not_go_onto_the_superblock_out_of_the_volume_or_into_the_
             // Nothing but the journal's own blocks forbids these.
             recovery.bounds.first = BlockAddr(1);
         }
-        let error = recovery.run().await.unwrap_err();
+        let error = recover(recovery).await.unwrap_err();
         let FsError::Corrupt { kind: CorruptKind::JournalTarget { jid: 1, target: named }, .. } = error else {
             panic!("{target}: {error}")
         };
@@ -158,7 +169,8 @@ async fn the_owners_are_those_of_what_is_copied() {
     for flush in mixture() {
         volume.flush(&flush).await;
     }
-    let Inspected::Dirty(log) = volume.recovery().inspect().await.unwrap() else { panic!("clean") };
+    let head = head::find(&*volume.device, &volume.map).await.unwrap();
+    let log = volume.recovery().inspect(head).await.unwrap();
     let wanted = volume.expected().into_keys().map(|home| Owner::new(OwnerKind::INODE, home)).collect();
     assert_eq!(*log.owners(), Owners::These(wanted));
 }
@@ -172,9 +184,9 @@ async fn an_image_with_a_wrong_checksum_is_damage_where_checksums_hold() {
     image[400] ^= 1;
     volume.put(1, &image).await;
     let mut recovery = volume.recovery();
-    assert!(recovery.run().await.is_err());
+    assert!(recover(recovery).await.is_err());
     recovery.checksums_hold = false;
-    replayed(recovery.run().await);
+    replayed(recover(recovery).await);
     assert!(!head::find(&*volume.device, &volume.map).await.unwrap().header.stamped);
 }
 
@@ -203,18 +215,18 @@ impl BlockDevice for ReadOnlyView {
 async fn a_dirty_journal_of_a_read_only_device_stays_dirty() {
     let mut volume = Volume::new(BlockSize::MIN, 3).await;
     let view = ReadOnlyView(Arc::clone(&volume.device));
-    let clean = Recovery { device: &view, ..volume.recovery() }.run().await;
-    assert!(matches!(clean, Ok(Outcome::NothingToDo(_))));
+    assert!(matches!(recover(Recovery { device: &view, ..volume.recovery() }).await, Ok(None)));
     volume.flush(&mixture()[0]).await;
-    let dirty = Recovery { device: &view, ..volume.recovery() }.run().await;
-    assert!(matches!(dirty, Ok(Outcome::ReadOnly(log)) if log.plan().images.len() == 5));
+    let head = head::find(&view, &volume.map).await.unwrap();
+    let log = Recovery { device: &view, ..volume.recovery() }.inspect(head).await.unwrap();
+    assert_eq!(log.plan().images.len(), 5);
 }
 
 #[tokio::test]
 async fn a_log_of_bare_headers_is_closed_behind_the_last() {
     let volume = Volume::new(BlockSize::MIN, JOURNAL_BLOCKS - 1).await;
     volume.header(volume.position, volume.position, flags::FLUSH_NORMAL).await;
-    let done = replayed(volume.recovery().run().await);
+    let done = replayed(recover(volume.recovery()).await);
     assert_eq!((done.blocks, done.position, done.sequence), (0, 0, volume.sequence + 1));
 }
 
@@ -247,7 +259,7 @@ fn recovery_can_move_between_threads() {
     fn is_send<T: Send>(_: &T) {}
     run(async {
         let volume = Volume::new(BlockSize::MIN, 0).await;
-        is_send(&volume.recovery().run());
+        is_send(&recover(volume.recovery()));
     });
 }
 
@@ -279,7 +291,7 @@ proptest! {
             for flush in &flushes {
                 volume.flush(flush).await;
             }
-            replayed(volume.recovery().run().await);
+            replayed(recover(volume.recovery()).await);
             volume.check_replayed().await;
         });
     }
@@ -312,7 +324,7 @@ proptest! {
                 volume.put(at, &block).await;
             }
             let before = volume.bytes().await;
-            if volume.recovery().run().await.is_err() {
+            if recover(volume.recovery()).await.is_err() {
                 assert_eq!(volume.bytes().await, before);
             }
         });
@@ -324,7 +336,7 @@ proptest! {
             for tail in [tail, small] {
                 let volume = Volume::new(BlockSize::MIN, position).await;
                 volume.header(position, tail, flags::FLUSH_NORMAL).await;
-                let _ = volume.recovery().run().await;
+                let _ = recover(volume.recovery()).await;
             }
         });
     }
