@@ -13,7 +13,7 @@ use crate::attr::{Attr, Caller, DirEntry, FileKind, OpenFlags, RenameMode, SeekT
 use crate::env::Env;
 use crate::error::{FsError, one_line};
 use crate::glock::service::{LocalLocks, LockService};
-use crate::mount;
+use crate::mount::{self, Searched};
 use crate::ops;
 use crate::ops::create::New;
 use crate::ops::rename::Place;
@@ -89,8 +89,8 @@ pub type OpFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, FsError>> + Sen
 /// which `forget` gives back; an inode without names lives as long as somebody holds such a reference.
 pub struct Fs {
     volume: Volume,
-    /// Inodes without names have to be searched for: a crash may have left some.
-    survey_due: tokio::sync::Mutex<bool>,
+    /// Inodes without names have to be searched for, as a crash may have left some; and what follows.
+    survey_due: tokio::sync::Mutex<Option<Searched>>,
     /// Ends the background work.
     stopped: tokio::sync::Notify,
 }
@@ -120,7 +120,7 @@ impl Fs {
     ) -> OpFuture<'static, Arc<Self>> {
         Box::pin(async move {
             let (volume, orphans_likely) = mount::mount(device, options, env, locks).await?;
-            let survey_due = orphans_likely && !volume.options.read_only;
+            let survey_due = orphans_likely.filter(|_| !volume.options.read_only);
             Ok(Arc::new(Self {
                 volume,
                 survey_due: tokio::sync::Mutex::new(survey_due),
@@ -210,7 +210,7 @@ impl Fs {
     /// group by group.
     async fn survey(&self) -> Result<(), FsError> {
         let mut due = self.survey_due.lock().await;
-        if *due {
+        if due.is_some() {
             for number in 0..self.volume.rgrps.count() {
                 {
                     // Nothing is freed meanwhile: an inode that is found without names has none until it is queued.
@@ -221,7 +221,9 @@ impl Fs {
                 }
                 self.volume.delete_orphans().await?;
             }
-            *due = false;
+            if let Some(searched) = due.take() {
+                searched.settle(&self.volume).await?;
+            }
         }
         Ok(())
     }

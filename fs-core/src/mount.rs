@@ -21,7 +21,7 @@ use crate::env::Env;
 use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
 use crate::format::dinode::{self, Dinode};
-use crate::format::log::{self, StatfsDelta};
+use crate::format::log::{self, LogHeader, NewHeader, StatfsDelta};
 use crate::format::marker::{self, RawMarker};
 use crate::format::meta::BlockKind;
 use crate::format::rgrp::{RINDEX_ENTRY_BYTES, RawRindexEntry, RgrpPlace};
@@ -36,7 +36,7 @@ use crate::journal::chain::Bounds;
 use crate::journal::extents::{Extent, JournalMap};
 use crate::journal::head::{self, Head};
 use crate::journal::log::{Journal, NodeFiles, Start};
-use crate::journal::recover::Recovery;
+use crate::journal::recover::{Recovery, Replayed};
 use crate::stage::Stage;
 use crate::volume::Volume;
 
@@ -59,8 +59,8 @@ pub async fn read_superblock(device: &dyn BlockDevice) -> Result<Superblock, FsE
     Superblock::parse(&bytes)
 }
 
-/// Mounts the volume on `device`. The second value says whether a crash may have left inodes without names, which have
-/// to be searched for.
+/// Mounts the volume on `device`. The second value is there if a crash may have left inodes without names, which have to
+/// be searched for.
 ///
 /// # Errors
 /// `NotMountable` with a reason; `Corrupt`, `Device`.
@@ -69,7 +69,7 @@ pub async fn mount(
     options: MountOptions,
     env: Arc<dyn Env>,
     locks: Arc<dyn LockService>,
-) -> Result<(Volume, bool), FsError> {
+) -> Result<(Volume, Option<Searched>), FsError> {
     let superblock = read_superblock(&*device).await?;
     if superblock.lock_proto.starts_with("fsck_") {
         return Err(FsError::NotMountable(
@@ -121,9 +121,8 @@ pub async fn mount(
         local.free = local.free.wrapping_add(change.free);
         local.dinodes = local.dinodes.wrapping_add(change.dinodes);
     }
-    let (Some(own_map), Some(own_head), Some(own_change)) =
-        (journals.into_iter().next(), recovered.heads.first(), files.statfs_changes.first())
-    else {
+    let mut ends = journals.into_iter().zip(recovered.heads);
+    let (Some((own_map, own_head)), Some(own_change)) = (ends.next(), files.statfs_changes.first()) else {
         return Err(FsError::NotMountable("it has no journal".into()));
     };
     // The log rewrites this block at each flush.
@@ -163,7 +162,8 @@ pub async fn mount(
     if root.kind != FileKind::Directory {
         return Err(CorruptKind::SystemFileShape { name: "root directory" }.at(root.ino.addr()));
     }
-    Ok((volume, recovered.orphans_likely))
+    let others = ends.filter(|(_, end)| end.by_recovery).collect();
+    Ok((volume, recovered.orphans_likely.then_some(Searched { others })))
 }
 
 /// Finds a system file in a system directory.
@@ -238,6 +238,48 @@ struct Recovered {
 struct LogEnd {
     position: u32,
     sequence: u64,
+    /// Recovery has closed the journal, and nobody has used it since.
+    by_recovery: bool,
+}
+
+/// What remains to be said once the volume has been searched for inodes without names.
+pub struct Searched {
+    /// Journals of other nodes that recovery has closed.
+    others: Vec<(JournalMap, LogEnd)>,
+}
+
+impl Searched {
+    /// Closes these journals like a node that unmounts: as long as the last header says that recovery has closed them,
+    /// every mount searches again. Whatever the search has freed is durable before.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
+    pub async fn settle(self, volume: &Volume) -> Result<(), FsError> {
+        volume.journal.sync().await?;
+        volume.journal.write_clean_header();
+        for (journal, end) in self.others {
+            let position = journal.advance(end.position, 1);
+            let addr = journal.addr(position).ok_or(FsError::Bug("log position outside the journal"))?;
+            let header = NewHeader {
+                jid: 0,
+                sequence: end.sequence.wrapping_add(1),
+                flags: log::flags::UNMOUNT,
+                tail: 0,
+                blkno: position,
+                addr: addr.0,
+                time: volume.env.now(),
+                jinode: journal.inode().get(),
+                statfs_addr: 0,
+                quota_addr: 0,
+                local: StatfsDelta::default(),
+            };
+            let mut block = IoBuf::zeroed(volume.block_size().bytes());
+            let write = if volume.disk.checksums() { log::write_header } else { log::write_header_unstamped };
+            write(&mut block, &header);
+            volume.disk.write(addr, block, Durability::Durable).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Replays every dirty journal, also for a mount that is `read_only`: what is in place is not the truth.
@@ -265,11 +307,12 @@ async fn recover_journals(
     let mut recovered =
         Recovered { heads: Vec::new(), checksums, orphans_likely: false, recount: false, foreign: false };
     for (journal, head) in journals.iter().zip(heads) {
-        let clean = LogEnd { position: head.header.blkno, sequence: head.header.sequence };
         if head.header.is_clean() {
+            let by_recovery = head.header.flags & log::flags::RECOVERY != 0;
             recovered.foreign |= !head.header.stamped;
-            recovered.heads.push(clean);
-            recovered.orphans_likely |= head.header.flags & log::flags::RECOVERY != 0;
+            let LogHeader { blkno: position, sequence, .. } = head.header;
+            recovered.heads.push(LogEnd { position, sequence, by_recovery });
+            recovered.orphans_likely |= by_recovery;
             continue;
         }
         if !writable {
@@ -299,7 +342,8 @@ async fn recover_journals(
         );
         recovered.orphans_likely = true;
         recovered.recount |= !replayed.stamped;
-        recovered.heads.push(LogEnd { position: replayed.position, sequence: replayed.sequence });
+        let Replayed { position, sequence, .. } = replayed;
+        recovered.heads.push(LogEnd { position, sequence, by_recovery: true });
     }
     Ok(recovered)
 }

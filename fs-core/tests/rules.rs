@@ -6,19 +6,20 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use block::device::{BlockDevice, Durability, Geometry, IoBuf, IoFuture};
-use common::{ForkDisk, Maker, ROOT, Step, TickingEnv, mount, new_volume, pattern, run, write_all};
+use common::{ForkDisk, Maker, ROOT, Step, TickingEnv, mount, new_volume, new_volume_with, pattern, run, write_all};
 use fs_core::addr::{BlockAddr, InodeNo};
 use fs_core::attr::{RenameMode, Timestamp};
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::format::log::{self, NewHeader, RawLogHeader, StatfsDelta};
 use fs_core::format::marker;
-use fs_core::format::meta::{self, BlockKind, RawMetaHeader};
+use fs_core::format::meta::{self, BlockKind};
 use fs_core::fs::{Fs, MountOptions};
 use zerocopy::FromBytes;
 
@@ -295,33 +296,72 @@ fn a_panic_in_the_background_makes_the_node_withdraw() {
     });
 }
 
+/// The last header of a journal.
+fn last_header(disk: &ForkDisk, jid: u32) -> RawLogHeader {
+    let headers = (0..disk.blocks(size())).filter_map(|addr| {
+        let (raw, _) = RawLogHeader::read_from_prefix(&disk.block(addr, size())).unwrap();
+        let is_header = raw.meta.magic.get() == meta::MAGIC && raw.meta.kind.get() == BlockKind::LOG_HEADER.0;
+        (is_header && raw.addr.get() == addr).then_some(raw)
+    });
+    let journals: BTreeSet<u64> = headers.clone().map(|raw| raw.jinode.get()).collect();
+    let inode = *journals.iter().nth(jid as usize).unwrap();
+    headers.filter(|raw| raw.jinode.get() == inode).max_by_key(|raw| raw.sequence.get()).unwrap()
+}
+
+/// Closes a journal once more.
+fn close_again(disk: &ForkDisk, jid: u32, flags: u32, write: fn(&mut [u8], &NewHeader)) {
+    let head = last_header(disk, jid);
+    // Journals are in one piece here.
+    let blkno = (head.blkno.get() + 1) % ((8 << 20) / size().bytes_u32());
+    let mut block = vec![0; size().bytes()];
+    let closed = NewHeader {
+        jid,
+        sequence: head.sequence.get() + 1,
+        flags,
+        tail: 0,
+        blkno,
+        addr: head.addr.get() - u64::from(head.blkno.get()) + u64::from(blkno),
+        time: Timestamp { sec: 1_700_000_000, nsec: 0 },
+        jinode: head.jinode.get(),
+        statfs_addr: 0,
+        quota_addr: 0,
+        local: StatfsDelta::default(),
+    };
+    write(&mut block, &closed);
+    disk.poke(closed.addr << size().shift(), &block);
+}
+
+#[test]
+fn a_search_for_orphans_is_made_once() {
+    run(async {
+        let disk = Arc::new(new_volume_with(Maker::Lunfs, size(), 2).await);
+        let recovered = log::flags::UNMOUNT | log::flags::RECOVERY;
+        for jid in [0, 1] {
+            let head = last_header(&disk, jid);
+            assert!(head.flags.get() & log::flags::UNMOUNT != 0);
+            close_again(&disk, jid, recovered, log::write_header);
+            assert_eq!(last_header(&disk, jid).flags.get(), recovered);
+        }
+        mount(disk.clone(), CACHE_BYTES, true).await.unwrap().unmount().await.unwrap();
+        assert_eq!(last_header(&disk, 1).flags.get(), recovered, "a read-only mount searches nothing");
+        mount(disk.clone(), CACHE_BYTES, false).await.unwrap().unmount().await.unwrap();
+        for jid in [0, 1] {
+            assert_eq!(last_header(&disk, jid).flags.get() & recovered, log::flags::UNMOUNT, "journal {jid}");
+        }
+        assert_eq!(common::fsck_objects(&disk), None);
+        let before = last_header(&disk, 1).sequence.get();
+        mount(disk.clone(), CACHE_BYTES, false).await.unwrap().unmount().await.unwrap();
+        assert_eq!(last_header(&disk, 1).sequence.get(), before);
+    });
+}
+
 #[test]
 fn a_read_only_mount_leaves_the_marker_where_another_implementation_has_written() {
     run(async {
         let disk = Arc::new(new_volume(Maker::Lunfs, size()).await);
         mount(disk.clone(), CACHE_BYTES, false).await.unwrap().unmount().await.unwrap();
         // Somebody without stamps has closed the journal last.
-        let headers = (0..disk.blocks(size())).filter_map(|addr| {
-            let (raw, _) = RawLogHeader::read_from_prefix(&disk.block(addr, size())).unwrap();
-            (raw.meta == RawMetaHeader::new(BlockKind::LOG_HEADER)).then_some(raw)
-        });
-        let head = headers.max_by_key(|raw| raw.sequence.get()).unwrap();
-        let mut block = vec![0; size().bytes()];
-        let closed = NewHeader {
-            jid: 0,
-            sequence: head.sequence.get() + 1,
-            flags: head.flags.get(),
-            tail: head.tail.get(),
-            blkno: head.blkno.get() + 1,
-            addr: head.addr.get() + 1,
-            time: Timestamp { sec: 1_700_000_000, nsec: 0 },
-            jinode: head.jinode.get(),
-            statfs_addr: head.statfs_addr.get(),
-            quota_addr: head.quota_addr.get(),
-            local: StatfsDelta::default(),
-        };
-        log::write_header_unstamped(&mut block, &closed);
-        disk.poke(closed.addr << size().shift(), &block);
+        close_again(&disk, 0, log::flags::UNMOUNT, log::write_header_unstamped);
 
         let marker = || {
             let mut bytes = vec![0; marker::SIZE_BYTES];

@@ -208,6 +208,11 @@ impl Journal {
         Ok(())
     }
 
+    /// The last header says clean, and shall be followed by one that says so once more when the journal is closed.
+    pub fn write_clean_header(&self) {
+        self.state.lock().clean = false;
+    }
+
     /// Everything in its place, and a header that says so.
     ///
     /// # Errors

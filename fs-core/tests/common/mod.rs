@@ -196,13 +196,18 @@ pub(crate) enum Maker {
 
 /// An empty volume with one journal.
 pub(crate) async fn new_volume(maker: Maker, size: BlockSize) -> ForkDisk {
+    new_volume_with(maker, size, 1).await
+}
+
+/// An empty volume.
+pub(crate) async fn new_volume_with(maker: Maker, size: BlockSize, journals: u32) -> ForkDisk {
     const SIZE_BYTES: u64 = 32 << 20;
     match maker {
         Maker::Lunfs => {
             let disk = ForkDisk::new(SIZE_BYTES);
             let options = mkfs::options::Options {
                 block_size: size,
-                journals: Some(1),
+                journals: Some(journals),
                 journal_bytes: Some(8 << 20),
                 ..Default::default()
             };
@@ -217,8 +222,8 @@ pub(crate) async fn new_volume(maker: Maker, size: BlockSize) -> ForkDisk {
             let path = dir.path().join("image");
             std::fs::File::create(&path).unwrap().set_len(SIZE_BYTES).unwrap();
             let made = std::process::Command::new("mkfs.gfs2")
-                .args(["-O", "-q", "-K", "-p", "lock_nolock", "-J", "8", "-j", "1", "-b"])
-                .arg(size.bytes().to_string())
+                .args(["-O", "-q", "-K", "-p", "lock_nolock", "-J", "8", "-b"])
+                .args([&size.bytes().to_string(), "-j", &journals.to_string()])
                 .arg(&path)
                 .status()
                 .expect("mkfs.gfs2 (package gfs2-utils) is needed");
