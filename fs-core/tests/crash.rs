@@ -43,7 +43,7 @@ use disk::PowerDisk;
 use model::{History, Id};
 use work::{Worker, World, read_all};
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 const WORKERS: usize = 3;
 const MIB: u64 = 1 << 20;
 

@@ -14,7 +14,7 @@ use fuse_mount::kernel::{Entry, Errno, Found, NodeId};
 
 const VOLUME_BYTES: u64 = 64 << 20;
 const ROOT: NodeId = NodeId::ROOT;
-const USER: Caller = Caller { uid: 1000, gid: 1000 };
+const USER: Caller = Caller { uid: 1000, gid: 1000, umask: 0 };
 const READ: OpenFlags = OpenFlags { write: false, truncate: false, append: false };
 
 async fn volume() -> (Arc<Fs>, Handlers) {

@@ -2,4 +2,5 @@
 
 pub mod avail;
 pub mod group;
+pub mod promise;
 pub mod rgrps;

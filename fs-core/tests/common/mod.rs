@@ -20,7 +20,7 @@ use fs_core::format::block_size::BlockSize;
 use fs_core::fs::{Fs, MountOptions};
 use parking_lot::Mutex;
 
-pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0 };
+pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 const CHUNK: usize = 4096;
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::Random;
 use super::model::{History, Id, Object};
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 /// The histories of all workers.
 pub(crate) type World = Arc<Mutex<Vec<History>>>;
