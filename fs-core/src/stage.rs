@@ -96,6 +96,12 @@ impl<'v> Stage<'v> {
         self.blocks.len() + self.volume.rgrps.blocks_of(&self.bits).len()
     }
 
+    /// How many blocks are staged to be freed.
+    #[must_use]
+    pub fn freed_len(&self) -> usize {
+        self.freed.len()
+    }
+
     /// Nothing is staged.
     #[must_use]
     pub fn is_empty(&self) -> bool {

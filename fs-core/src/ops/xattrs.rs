@@ -18,13 +18,16 @@ use crate::stage::Stage;
 use crate::volume::Volume;
 use crate::xattr::{self, Name, change};
 
+/// Of `system.`, access control lists are all there is, and only where they count.
+fn is_list(volume: &Volume, text: &[u8]) -> bool {
+    volume.options.acl && (text == acl::ACCESS || text == acl::DEFAULT)
+}
+
 /// Takes a full name apart.
 fn resolve<'a>(volume: &Volume, name: &'a [u8]) -> Result<Name<'a>, FsError> {
     let (namespace, text) = Namespace::split(name).ok_or(FsError::Unsupported("attributes of this namespace"))?;
     match namespace {
-        Namespace::System if !volume.options.acl || (text != acl::ACCESS && text != acl::DEFAULT) => {
-            return Err(FsError::Unsupported("this system attribute"));
-        }
+        Namespace::System if !is_list(volume, text) => return Err(FsError::Unsupported("this system attribute")),
         Namespace::Trusted if volume.superblock.fs_format < FORMAT_WITH_TRUSTED => {
             return Err(FsError::Unsupported("trusted attributes on a volume of this format"));
         }
@@ -80,7 +83,7 @@ pub async fn listxattr(volume: &Volume, ino: InodeNo, caller: Caller) -> Result<
     let mut add = |name: Name<'_>| {
         let shown = match name.namespace {
             Namespace::Trusted => caller.uid == 0,
-            Namespace::System => volume.options.acl,
+            Namespace::System => is_list(volume, name.text),
             Namespace::User | Namespace::Security => true,
         };
         if shown {

@@ -14,6 +14,12 @@ use crate::xattr::change::free_block;
 /// Blocks in the log that one transaction may take before it ends; one more record, of at most 255 blocks in as many
 /// resource groups, comes on top.
 const LOG_BLOCKS_MAX: usize = 96;
+/// Blocks that one transaction may free before it ends.
+const FREE_BLOCKS_MAX: usize = 1024;
+
+fn is_full(stage: &Stage<'_>) -> bool {
+    stage.len() > LOG_BLOCKS_MAX || stage.freed_len() > FREE_BLOCKS_MAX
+}
 
 /// Frees all blocks of the inode's attributes. May be interrupted by a crash at any transaction, and be called again.
 /// The inode's lock is held exclusively, and nobody uses the inode.
@@ -36,7 +42,7 @@ pub async fn free_all(volume: &Volume, ino: InodeNo) -> Result<(), FsError> {
 /// Frees as much as one transaction takes.
 async fn step(stage: &mut Stage<'_>, dinode: &mut Dinode) -> Result<(), FsError> {
     while let Some(eattr) = dinode.eattr {
-        if stage.len() > LOG_BLOCKS_MAX {
+        if is_full(stage) {
             return Ok(());
         }
         if dinode.flags & flags::EA_INDIRECT == 0 {
@@ -75,7 +81,7 @@ async fn free_records(stage: &mut Stage<'_>, dinode: &mut Dinode, addr: BlockAdd
         if blocks.is_empty() {
             continue;
         }
-        if stage.len() > LOG_BLOCKS_MAX {
+        if is_full(stage) {
             return Ok(false);
         }
         for block in blocks {

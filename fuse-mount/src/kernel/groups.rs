@@ -18,8 +18,8 @@ mod tests {
     #[test]
     fn groups_are_read_from_the_status_of_a_process() {
         assert_eq!(parse("Gid:\t1\t2\t3\t4\nGroups:\t4 24 1000 \nNStgid:\t1\n"), [4, 24, 1000]);
-        assert_eq!(parse("Name:\tx\nGroups:\t\n"), []);
-        assert_eq!(of_process(u32::MAX), []);
+        assert!(parse("Name:\tx\nGroups:\t\n").is_empty());
+        assert!(of_process(u32::MAX).is_empty());
         let own: Vec<u32> = rustix::process::getgroups().unwrap().into_iter().map(|group| group.as_raw()).collect();
         assert_eq!(of_process(std::process::id()), own);
     }
