@@ -92,7 +92,7 @@ async fn step(fs: &Fs, model: &mut Model, rng: &mut Rng, size: BlockSize, full: 
         let exists = attributes.contains_key(&name);
         match fs.setxattr(ino, &name, &value, &how, ROOT).await {
             Ok(()) => {
-                assert!(!(mode == XattrMode::Create && exists) && !(mode == XattrMode::Replace && !exists));
+                assert!(mode == XattrMode::Any || exists == (mode == XattrMode::Replace));
                 attributes.insert(name, value);
             }
             Err(FsError::Exists) => assert!(mode == XattrMode::Create && exists),
