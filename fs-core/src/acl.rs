@@ -62,7 +62,7 @@ impl Subject {
         }
     }
 
-    /// Entries stand in this order (POSIX 1003.1e 23.1.1); those of users, and of groups, in any order among themselves.
+    /// Entries stand in this order, as Linux asks for it; those of users, and of groups, in any order among themselves.
     const fn rank(self) -> u8 {
         match self {
             Self::Owner => 0,
@@ -196,13 +196,14 @@ impl Acl {
         }
     }
 
-    /// Follows a change of the nine permission bits (POSIX 1003.1e 23.2, chmod).
+    /// Follows a change of the nine permission bits (acl(5), "Correspondence between ACL entries and file permission
+    /// bits").
     pub fn set_mode(&mut self, mode: u32) {
         self.limit(mode, false);
     }
 
     /// What a new inode gets whose directory has this default list and that is made with `mode`: its access list, whose
-    /// [`Acl::mode`] are the permission bits (POSIX 1003.1e 23.1.5).
+    /// [`Acl::mode`] are the permission bits (acl(5), "Object creation and default ACLs").
     #[must_use]
     pub fn inherited(&self, mode: u32) -> Self {
         let mut acl = self.clone();

@@ -415,8 +415,8 @@ pub enum CorruptKind {
         /// Offset in the block.
         offset: usize,
     },
-    /// A value that is not in its record has fewer blocks than it needs.
-    #[error("extended attribute record at byte {offset} has too few blocks for its value")]
+    /// A value that is not in its record has fewer blocks than it needs, or one twice.
+    #[error("extended attribute record at byte {offset} has too few different blocks for its value")]
     XattrBlocks {
         /// Offset in the block.
         offset: usize,

@@ -17,7 +17,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{ForkDisk, Maker, ROOT, Rng, Step, mount, new_volume, pattern, read_whole, run, write_all};
+use common::{
+    ACCESS, DEFAULT, ForkDisk, Maker, ROOT, Rng, Step, mount, new_volume, pattern, read_whole, run, write_all,
+};
 use fs_core::addr::{BlockAddr, InodeNo};
 use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
@@ -95,11 +97,9 @@ async fn add_attributes(fs: &Fs, ino: InodeNo, number: u64, count: u64, block_by
         let (name, value) = attribute(number, index, block_bytes);
         fs.setxattr(ino, &name, &value, &SetXattr::default(), ROOT).await?;
     }
-    fs.setxattr(ino, ACCESS_LIST, ACL, &SetXattr::default(), ROOT).await
+    fs.setxattr(ino, ACCESS, ACL, &SetXattr::default(), ROOT).await
 }
 
-const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
-const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 /// Owner, user 5, group, mask, others: all may do everything.
 const ACL: &[u8] = &[
     2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 7, 0, 255, 255, 255, 255, 16, 0, 7, 0,
@@ -131,7 +131,7 @@ async fn fill(fs: &Fs, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, block_bytes: usiz
         model.insert(format!("/many/{name}").into_bytes(), Vec::new());
     }
     let dir = fs.mkdir(root, b"dir", 0o755, ROOT).await?.ino;
-    fs.setxattr(dir, DEFAULT_LIST, ACL, &SetXattr::default(), ROOT).await?;
+    fs.setxattr(dir, DEFAULT, ACL, &SetXattr::default(), ROOT).await?;
     let sub = fs.mkdir(dir, b"sub", 0o755, ROOT).await?.ino;
     fs.symlink(sub, b"link", b"some/where", ROOT).await?;
     model.insert(b"/dir/sub/link".to_vec(), b"some/where".to_vec());
@@ -542,7 +542,7 @@ async fn change(fs: &Fs, rng: &mut Rng) {
                 let (name, _) = attribute(0, index, 512);
                 let value = pattern(step, *rng.pick(&[0, 10, 300, 4000, 20_000]));
                 judge(fs, "setxattr", fs.setxattr(ino, &name, &value, &SetXattr::default(), ROOT).await);
-                let list = if rng.one_in(2) { ACCESS_LIST } else { DEFAULT_LIST };
+                let list = if rng.one_in(2) { ACCESS } else { DEFAULT };
                 judge(fs, "set a list", fs.setxattr(ino, list, ACL, &SetXattr::default(), ROOT).await);
             }
             14 => {

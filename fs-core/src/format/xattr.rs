@@ -4,6 +4,7 @@
 //! value right behind the name; or, where that would be longer than a block, pointers to blocks that hold the value, from
 //! the next multiple of 8 on. A record may be longer than what it holds: the rest is free.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -188,14 +189,15 @@ impl Record {
         Ok(record)
     }
 
-    /// As many blocks as the value needs.
+    /// As many different blocks as the value needs.
     fn check_blocks(&self, block: &[u8]) -> Result<(), CorruptKind> {
         if self.namespace.is_none() || self.pointers.is_empty() {
             return Ok(());
         }
-        let (found, payload) = (self.blocks(block).len(), block.len().saturating_sub(meta::HEADER_BYTES));
+        let payload = block.len().saturating_sub(meta::HEADER_BYTES);
+        let found: BTreeSet<BlockAddr> = self.blocks(block).into_iter().collect();
         // More than enough of them harm nobody, but none may be missing.
-        if 8 * found == self.pointers.len() && found >= self.value_bytes.div_ceil(payload.max(1)) {
+        if 8 * found.len() == self.pointers.len() && found.len() >= self.value_bytes.div_ceil(payload.max(1)) {
             Ok(())
         } else {
             Err(CorruptKind::XattrBlocks { offset: self.offset })

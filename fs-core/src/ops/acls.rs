@@ -91,8 +91,8 @@ pub(super) struct Inherited {
     default: Option<Acl>,
 }
 
-/// Permissions and lists of a new inode in `dir`: the umask counts only where the directory has no default list (POSIX
-/// 1003.1e 23.1.5), and not for symbolic links, whose permissions mean nothing.
+/// Permissions and lists of a new inode in `dir`: the umask counts only where the directory has no default list (acl(5),
+/// "Object creation and default ACLs"), and not for symbolic links, whose permissions mean nothing.
 ///
 /// # Errors
 /// `Corrupt`; errors of reading.

@@ -12,6 +12,7 @@ use crate::error::{CorruptKind, FsError};
 use crate::format::dinode::{Dinode, flags};
 use crate::format::indirect::{self, FIRST_IN_INDIRECT};
 use crate::format::meta::{self, BlockKind};
+use crate::format::rgrp::BlockState;
 use crate::format::xattr::{self, NewRecord, Record, Shape};
 use crate::stage::Stage;
 use crate::xattr::{Name, area, find, record_blocks};
@@ -44,19 +45,8 @@ pub(super) async fn free_block(stage: &mut Stage<'_>, dinode: &mut Dinode, addr:
 pub async fn set(stage: &mut Stage<'_>, dinode: &mut Dinode, name: Name<'_>, value: &[u8]) -> Result<(), FsError> {
     let shape = Shape::of(stage.block_size(), name.text.len(), value.len());
     let shape = shape.ok_or(FsError::OutOfRange("name and value do not fit into a block of this volume"))?;
-    let old = take_out(stage, dinode, name).await?;
-    let (old_record, mut old_blocks) = old.unzip();
-    let old_blocks = old_blocks.get_or_insert_default();
-    let blocks = if shape.blocks <= old_blocks.len() {
-        old_blocks.drain(..shape.blocks).collect()
-    } else {
-        let blocks = stage.allocate_together(dinode.ino, dinode.goal, shape.blocks).await?;
-        dinode.blocks = dinode.blocks.saturating_add(blocks.len() as u64);
-        blocks
-    };
-    for addr in old_blocks.drain(..) {
-        free_block(stage, dinode, addr).await?;
-    }
+    let (old_record, old_blocks) = take_out(stage, dinode, name).await?.unzip();
+    let blocks = blocks_for_value(stage, dinode, shape.blocks, old_blocks.unwrap_or_default()).await?;
     let payload = stage.block_size().payload_bytes();
     for (addr, part) in blocks.iter().zip(value.chunks(payload)) {
         let block = stage.create(*addr, BlockKind::XATTR_DATA);
@@ -70,6 +60,41 @@ pub async fn set(stage: &mut Stage<'_>, dinode: &mut Dinode, name: Name<'_>, val
         Some(block) => drop_if_empty(stage, dinode, block).await,
         None => Ok(()),
     }
+}
+
+/// Blocks for a value: those of the old one if they are enough, else new ones. Frees what is not needed any more.
+async fn blocks_for_value(
+    stage: &mut Stage<'_>,
+    dinode: &mut Dinode,
+    count: usize,
+    mut old: Vec<BlockAddr>,
+) -> Result<Vec<BlockAddr>, FsError> {
+    let blocks = if count <= old.len() {
+        let kept: Vec<BlockAddr> = old.drain(..count).collect();
+        check_own(stage, dinode, &kept).await?;
+        kept
+    } else {
+        let new = stage.allocate_together(dinode.ino, dinode.goal, count).await?;
+        dinode.blocks = dinode.blocks.saturating_add(new.len() as u64);
+        new
+    };
+    for addr in old {
+        free_block(stage, dinode, addr).await?;
+    }
+    Ok(blocks)
+}
+
+/// The disk is not trusted: what is written over has to be the value of an attribute, and in use.
+async fn check_own(stage: &Stage<'_>, dinode: &Dinode, blocks: &[BlockAddr]) -> Result<(), FsError> {
+    for addr in blocks {
+        stage.meta(*addr, BlockKind::XATTR_DATA).await?;
+        let from = stage.volume().rgrps.state_of(*addr).await?;
+        if from != BlockState::Used {
+            let kind = CorruptKind::BitmapTransition { block: *addr, from, to: BlockState::Used };
+            return Err(kind.at(dinode.ino.addr()));
+        }
+    }
+    Ok(())
 }
 
 /// Removes the attribute. Changes `dinode`, which the caller writes back. Returns false if there is none of that name.

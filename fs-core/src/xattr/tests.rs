@@ -109,7 +109,7 @@ fn sample() -> Vec<u8> {
 #[test]
 fn every_broken_rule_has_its_name() {
     type Break = fn(&mut [u8]);
-    let rules: [(Break, CorruptKind); 13] = [
+    let rules: [(Break, CorruptKind); 14] = [
         (|b| b[24..28].copy_from_slice(&[0; 4]), CorruptKind::XattrChain { offset: 24 }),
         (|b| b[24..28].copy_from_slice(&15_u32.to_be_bytes()), CorruptKind::XattrChain { offset: 24 }),
         (|b| b[96..100].copy_from_slice(&u32::MAX.to_be_bytes()), CorruptKind::XattrChain { offset: 96 }),
@@ -126,6 +126,7 @@ fn every_broken_rule_has_its_name() {
         (|b| b[67] = 200, CorruptKind::XattrFit { offset: 56 }),
         (|b| b[67] = 1, CorruptKind::XattrBlocks { offset: 56 }),
         (|b| b[80..88].copy_from_slice(&[0; 8]), CorruptKind::XattrBlocks { offset: 56 }),
+        (|b| b.copy_within(80..88, 88), CorruptKind::XattrBlocks { offset: 56 }),
     ];
     for (number, (damage, rule)) in rules.into_iter().enumerate() {
         let mut block = sample();

@@ -264,6 +264,22 @@ pub(crate) async fn read_whole(fs: &Fs, ino: InodeNo) -> Result<Vec<u8>, FsError
     }
 }
 
+/// Names of the attributes that `caller` sees.
+pub(crate) async fn names(fs: &Fs, ino: InodeNo, caller: Caller) -> Vec<Vec<u8>> {
+    let list = fs.listxattr(ino, caller).await.unwrap();
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+pub(crate) fn assert_sound(disk: &ForkDisk, story: &str) {
+    if let Some(complaint) = fsck_objects(disk) {
+        panic!("{story}:\n{complaint}");
+    }
+}
+
+/// Names of the two access control lists.
+pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
+
 /// Runs a future on this thread alone.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
