@@ -402,12 +402,10 @@ pub enum CorruptKind {
         offset: usize,
     },
     /// A value is longer than the format allows.
-    #[error("extended attribute record at byte {offset} has a value of {value_bytes} bytes")]
+    #[error("extended attribute record at byte {offset} has a value of more than 64 KiB")]
     XattrValue {
         /// Offset in the block.
         offset: usize,
-        /// Its length.
-        value_bytes: usize,
     },
     /// Name, value or pointers reach beyond the record.
     #[error("extended attribute record at byte {offset} holds more than its length allows")]

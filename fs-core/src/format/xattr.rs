@@ -179,7 +179,7 @@ impl Record {
         match namespace {
             None => (record.name, record.value_bytes) = (0..0, 0),
             Some(_) if name_bytes == 0 => return Err(CorruptKind::XattrName { offset }),
-            Some(_) if value_bytes > VALUE_BYTES_MAX => return Err(CorruptKind::XattrValue { offset, value_bytes }),
+            Some(_) if value_bytes > VALUE_BYTES_MAX => return Err(CorruptKind::XattrValue { offset }),
             Some(_) if count == 0 => record.value = record.name.end..record.name.end + value_bytes,
             Some(_) => {}
         }

@@ -119,10 +119,7 @@ fn every_broken_rule_has_its_name() {
         (|b| b[32] = 0, CorruptKind::XattrName { offset: 24 }),
         (|b| b[32] = 255, CorruptKind::XattrFit { offset: 24 }),
         (|b| b[28..32].copy_from_slice(&200_u32.to_be_bytes()), CorruptKind::XattrFit { offset: 24 }),
-        (
-            |b| b[28..32].copy_from_slice(&65537_u32.to_be_bytes()),
-            CorruptKind::XattrValue { offset: 24, value_bytes: 65537 },
-        ),
+        (|b| b[28..32].copy_from_slice(&65537_u32.to_be_bytes()), CorruptKind::XattrValue { offset: 24 }),
         (|b| b[67] = 200, CorruptKind::XattrFit { offset: 56 }),
         (|b| b[67] = 1, CorruptKind::XattrBlocks { offset: 56 }),
         (|b| b[80..88].copy_from_slice(&[0; 8]), CorruptKind::XattrBlocks { offset: 56 }),
