@@ -352,7 +352,7 @@ fn blocks_of_a_value_that_the_kernel_has_half_replaced_are_freed() {
             fs.unmount().await.unwrap();
             let is_record_block = |addr: &u64| disk.block(*addr, size)[..8] == [1, 0x16, 0x19, 0x70, 0, 0, 0, 10];
             // The log holds images as well; the last one is in place.
-            let addr = (0..disk.blocks(size)).filter(is_record_block).last().unwrap();
+            let addr = (0..disk.blocks(size)).rfind(is_record_block).unwrap();
             let mut block = disk.block(addr, size);
             assert_eq!((block[24 + 9], block[24 + 11]), (1, 10), "a user attribute with ten blocks");
             block[24 + 9] = 0;

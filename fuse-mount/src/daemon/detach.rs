@@ -139,7 +139,7 @@ fn leave_limits() {
     use rustix::process::{Resource, Rlimit};
     for limit in [Resource::Fsize, Resource::As, Resource::Data, Resource::Cpu, Resource::Memlock] {
         let none = Rlimit { current: None, maximum: None };
-        if rustix::process::setrlimit(limit, none.clone()).is_err() {
+        if rustix::process::setrlimit(limit, none).is_err() {
             // Not allowed in a user namespace; then as far as it goes.
             let maximum = rustix::process::getrlimit(limit).maximum;
             rustix::process::setrlimit(limit, Rlimit { current: maximum, maximum }).ok();
