@@ -1,6 +1,7 @@
 //! Access control lists: what they do to modes, and what new inodes get; and which attributes an inode may have.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
+#![allow(clippy::cast_possible_truncation)]
 
 mod common;
 
