@@ -113,6 +113,8 @@ pub struct Caller {
     pub uid: u32,
     /// Effective group.
     pub gid: u32,
+    /// Permission bits that new inodes shall not have, where the directory has no default access control list.
+    pub umask: u32,
 }
 
 /// A time to be set.
@@ -161,6 +163,39 @@ pub struct WriteFlags {
     pub from_cache: bool,
     /// O_SYNC or O_DSYNC: durable when the call returns.
     pub sync: bool,
+}
+
+/// What `setxattr` does when the attribute exists, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XattrMode {
+    /// Sets it.
+    #[default]
+    Any,
+    /// Fails with EEXIST if it exists (XATTR_CREATE).
+    Create,
+    /// Fails with ENODATA if it does not (XATTR_REPLACE).
+    Replace,
+}
+
+/// Whether a new access control list leaves the file's setgid bit alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Setgid {
+    /// It does.
+    #[default]
+    Keep,
+    /// It takes the bit away: the kernel has found that the caller may not keep it.
+    Clear,
+    /// It does if the caller is root, or the file's group is the caller's or one of these.
+    KeepIfMember(Vec<u32>),
+}
+
+/// How `setxattr` behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetXattr {
+    /// What happens to an attribute that exists. Access control lists are always set.
+    pub mode: XattrMode,
+    /// Counts for access control lists only.
+    pub setgid: Setgid,
 }
 
 /// What `rename` does when the new name exists.

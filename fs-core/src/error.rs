@@ -51,6 +51,18 @@ pub enum FsError {
     /// The volume is mounted read-only.
     #[error("the volume is mounted read-only")]
     ReadOnly,
+    /// The inode has no such attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// A value or a list is longer than the limit.
+    #[error("the list is too long: {0}")]
+    ListTooLong(&'static str),
+    /// A name or value that the format has no room for.
+    #[error("out of range: {0}")]
+    OutOfRange(&'static str),
+    /// Permissions forbid it.
+    #[error("permission denied: {0}")]
+    Denied(&'static str),
     /// Not available here.
     #[error("not supported: {0}")]
     Unsupported(&'static str),
@@ -102,6 +114,10 @@ impl FsError {
             Self::NotPermitted(_) => 1,                                                   // EPERM
             Self::NoSuchRange => 6,                                                       // ENXIO
             Self::ReadOnly => 30,                                                         // EROFS
+            Self::NoAttribute => 61,                                                      // ENODATA
+            Self::ListTooLong(_) => 7,                                                    // E2BIG
+            Self::OutOfRange(_) => 34,                                                    // ERANGE
+            Self::Denied(_) => 13,                                                        // EACCES
             Self::Unsupported(_) => 95,                                                   // EOPNOTSUPP
             Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }
@@ -368,6 +384,47 @@ pub enum CorruptKind {
         /// Offset in the block.
         offset: usize,
     },
+    /// The mark of the last record is missing, or stands on another one.
+    #[error("extended attribute record at byte {offset} is wrong about being the last one")]
+    XattrLast {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// A record belongs to a namespace that does not exist, or not in this fs format.
+    #[error("extended attribute record at byte {offset} has type {kind}")]
+    XattrNamespace {
+        /// Offset in the block.
+        offset: usize,
+        /// What stands there.
+        kind: u8,
+    },
+    /// A record in use has no name.
+    #[error("extended attribute record at byte {offset} has no name")]
+    XattrName {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// A value is longer than the format allows.
+    #[error("extended attribute record at byte {offset} has a value of more than 64 KiB")]
+    XattrValue {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// Name, value or pointers reach beyond the record.
+    #[error("extended attribute record at byte {offset} holds more than its length allows")]
+    XattrFit {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// A value that is not in its record has fewer blocks than it needs, or one twice.
+    #[error("extended attribute record at byte {offset} has too few different blocks for its value")]
+    XattrBlocks {
+        /// Offset in the block.
+        offset: usize,
+    },
+    /// An access control list on the disk is none.
+    #[error("the inode's access control list makes no sense")]
+    AccessList,
     /// A system file is missing.
     #[error("system file {name} is missing")]
     SystemFileMissing {

@@ -19,6 +19,8 @@ use crate::ops::create::New;
 use crate::ops::rename::Place;
 use crate::volume::Volume;
 
+mod xattrs;
+
 /// How a volume is mounted.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
@@ -30,6 +32,8 @@ pub struct MountOptions {
     pub commit_interval: Duration,
     /// Memory for cached blocks, in bytes.
     pub cache_bytes: u64,
+    /// Access control lists count, and can be set. Without, those on the volume are left alone and mean nothing.
+    pub acl: bool,
 }
 
 impl Default for MountOptions {
@@ -39,6 +43,7 @@ impl Default for MountOptions {
             atime: AtimePolicy::Relatime,
             commit_interval: Duration::from_secs(5),
             cache_bytes: 256 << 20,
+            acl: true,
         }
     }
 }

@@ -8,6 +8,7 @@
 //!   step that cannot fail. An error on the way leaves nothing behind.
 //! * A block is changed only under the glock that covers it, and its in-place write follows its commit to the journal.
 
+pub mod acl;
 pub mod addr;
 pub mod alloc;
 pub mod attr;
@@ -28,3 +29,4 @@ pub mod mount;
 pub mod ops;
 pub mod stage;
 pub mod volume;
+pub mod xattr;

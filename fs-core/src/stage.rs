@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::addr::{BlockAddr, InodeNo};
-use crate::alloc::rgrps::{BitRun, Promise, Purpose};
+use crate::alloc::promise::{Promise, Purpose};
+use crate::alloc::rgrps::BitRun;
 use crate::alloc::runs::Runs;
 use crate::attr::Timestamp;
 use crate::blocks::{BlockImage, Blocks, Edit};
@@ -103,6 +104,12 @@ impl<'v> Stage<'v> {
         }
     }
 
+    /// How many blocks are staged to be freed.
+    #[must_use]
+    pub fn freed_len(&self) -> usize {
+        self.freed.len()
+    }
+
     /// Keeps the lock of a resource group until the end.
     fn keep_lock(&mut self, guard: GlockGuard<'v>) {
         if !self.rgrp_locks.iter().any(|held| held.name() == guard.name()) {
@@ -114,12 +121,40 @@ impl<'v> Stage<'v> {
     async fn take(&mut self, goal: BlockAddr, want: u32, owner: InodeNo, purpose: Purpose) -> Result<Promise, FsError> {
         let (promise, guard) = self.volume.rgrps.promise(goal, want, owner, purpose).await?;
         self.keep_lock(guard);
+        self.keep_promise(promise, purpose);
+        Ok(promise)
+    }
+
+    /// Counts promised blocks as used from this transaction on.
+    fn keep_promise(&mut self, promise: Promise, purpose: Purpose) {
         self.promises.push(promise);
         let to = if purpose == Purpose::Dinode { BlockState::Dinode } else { BlockState::Used };
         self.add_bits(BitRun { group: promise.group, index: promise.index, len: promise.len, to });
         self.delta.free -= i64::from(promise.len);
         self.delta.dinodes += i64::from(purpose == Purpose::Dinode);
-        Ok(promise)
+    }
+
+    /// Allocates `count` blocks of one resource group for metadata of `owner`, near `goal` if possible.
+    ///
+    /// # Errors
+    /// `NoSpace` when no group has as many; errors of reading bitmaps.
+    pub async fn allocate_together(
+        &mut self,
+        owner: InodeNo,
+        goal: BlockAddr,
+        count: usize,
+    ) -> Result<Vec<BlockAddr>, FsError> {
+        let count = u32::try_from(count).map_err(|_| FsError::NoSpace)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut addrs = Vec::new();
+        for (promise, guard) in self.volume.rgrps.promise_together(goal, count, owner).await? {
+            self.keep_lock(guard);
+            self.keep_promise(promise, Purpose::Metadata);
+            addrs.extend((0..u64::from(promise.len)).map(|step| BlockAddr(promise.addr.0 + step)));
+        }
+        Ok(addrs)
     }
 
     /// Allocates up to `want` blocks in a row for file data of `owner`. Returns the first and how many.

@@ -40,10 +40,10 @@ use fs_core::fs::{Fs, MountOptions};
 use parking_lot::Mutex;
 
 use disk::PowerDisk;
-use model::{History, Id};
-use work::{Worker, World, read_all};
+use model::{Attributes, History, Id};
+use work::{Worker, World, attributes, read_all};
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 const WORKERS: usize = 3;
 const MIB: u64 = 1 << 20;
 
@@ -164,11 +164,11 @@ async fn list(fs: &Fs, dir: InodeNo) -> BTreeMap<String, (InodeNo, FileKind)> {
     entries
 }
 
-/// What is found below a worker's directory: names by directory, and contents of files.
+/// What is found below a worker's directory: names by directory, and links, content and attributes of files.
 #[derive(Default)]
 struct Found {
     dirs: BTreeMap<InodeNo, BTreeMap<String, (InodeNo, FileKind)>>,
-    files: BTreeMap<InodeNo, (u32, Vec<u8>)>,
+    files: BTreeMap<InodeNo, (u32, Vec<u8>, Attributes)>,
 }
 
 async fn find(fs: &Fs, root: InodeNo) -> Found {
@@ -183,7 +183,7 @@ async fn find(fs: &Fs, root: InodeNo) -> Found {
                 let content = read_all(fs, *ino).await.unwrap();
                 let attr = fs.getattr(*ino).await.unwrap();
                 assert_eq!(attr.size_bytes, content.len() as u64);
-                found.files.insert(*ino, (attr.nlink, content));
+                found.files.insert(*ino, (attr.nlink, content, attributes(fs, *ino).await.unwrap()));
             }
         }
         found.dirs.insert(dir, entries);
@@ -228,9 +228,12 @@ fn check(history: &History, operation: usize, found: &Found) -> Result<BTreeMap<
         }
     }
     for (id, ino) in &inos {
-        if let Some((nlink, content)) = found.files.get(ino) {
+        if let Some((nlink, content, attributes)) = found.files.get(ino) {
             if links[ino] != *nlink {
                 return Err(format!("{nlink} links instead of {}", links[ino]));
+            }
+            if history.attributes_at(*id, operation) != *attributes {
+                return Err(format!("object {id} has other attributes: {:?}", attributes.keys()));
             }
             history.check_content(*id, operation, content).map_err(|error| format!("object {id}: {error}"))?;
         }
@@ -257,11 +260,12 @@ fn continued(root: InodeNo, found: &Found) -> History {
     let mut ids: BTreeMap<InodeNo, Id> = BTreeMap::from([(root, 0)]);
     for (ino, kind) in found.dirs.values().flat_map(BTreeMap::values) {
         ids.entry(*ino).or_insert_with(|| {
-            let content = found.files.get(ino).map(|(_, content)| content.clone()).unwrap_or_default();
+            let (_, content, attributes) = found.files.get(ino).cloned().unwrap_or_default();
             history.objects.push(model::Object {
                 ino: Some(*ino),
                 directory: *kind == FileKind::Directory,
                 versions: vec![(0, content)],
+                attributes: vec![(0, attributes)],
                 touched: 0,
                 synced: 0,
             });

@@ -18,9 +18,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{ForkDisk, Maker, ROOT, Rng, Step, mount, new_volume, pattern, read_whole, run, write_all};
+use common::{
+    ACCESS, DEFAULT, ForkDisk, Maker, ROOT, Rng, Step, mount, new_volume, pattern, read_whole, run, write_all,
+};
 use fs_core::addr::{BlockAddr, InodeNo};
-use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, WriteFlags};
+use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::format::log::{self, NewHeader, RawLogHeader, StatfsDelta};
@@ -84,6 +86,27 @@ struct Base {
 const KIND_RINDEX: u32 = 100;
 const KIND_COUNTERS: u32 = 101;
 
+/// Attributes of inode `number`: small and large ones, more than one block of records.
+fn attribute(number: u64, index: u64, block_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+    let len = [0, 20, block_bytes, 5 * block_bytes, 9][index as usize % 5];
+    (format!("user.{index}{}", "n".repeat(100)).into_bytes(), pattern(number * 100 + index, len))
+}
+
+/// Sets an access control list and attributes.
+async fn add_attributes(fs: &Fs, ino: InodeNo, number: u64, count: u64, block_bytes: usize) -> Result<(), FsError> {
+    for index in 0..count {
+        let (name, value) = attribute(number, index, block_bytes);
+        fs.setxattr(ino, &name, &value, &SetXattr::default(), ROOT).await?;
+    }
+    fs.setxattr(ino, ACCESS, ACL, &SetXattr::default(), ROOT).await
+}
+
+/// Owner, user 5, group, mask, others: all may do everything.
+const ACL: &[u8] = &[
+    2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 7, 0, 255, 255, 255, 255, 16, 0, 7, 0,
+    255, 255, 255, 255, 32, 0, 7, 0, 255, 255, 255, 255,
+];
+
 /// Fills a volume with one of everything.
 async fn fill(fs: &Fs, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, block_bytes: usize) -> Result<(), FsError> {
     let root = fs.root();
@@ -96,6 +119,7 @@ async fn fill(fs: &Fs, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, block_bytes: usiz
             write_all(fs, ino, (piece << 20) as u64, data).await?;
         }
         model.insert([b"/", &*name].concat(), content);
+        add_attributes(fs, ino, index as u64, [0, 3, 40, 5, 0][index], block_bytes).await?;
     }
     let sparse = file(root, b"sparse").await?.ino;
     for offset in [0, 10 << 20, 3 << 40] {
@@ -108,6 +132,7 @@ async fn fill(fs: &Fs, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, block_bytes: usiz
         model.insert(format!("/many/{name}").into_bytes(), Vec::new());
     }
     let dir = fs.mkdir(root, b"dir", 0o755, ROOT).await?.ino;
+    fs.setxattr(dir, DEFAULT, ACL, &SetXattr::default(), ROOT).await?;
     let sub = fs.mkdir(dir, b"sub", 0o755, ROOT).await?.ino;
     fs.symlink(sub, b"link", b"some/where", ROOT).await?;
     model.insert(b"/dir/sub/link".to_vec(), b"some/where".to_vec());
@@ -133,6 +158,7 @@ async fn make_bases(maker: Maker, size: BlockSize) -> Result<[Base; 2], FsError>
         let name = format!("orphan{index}").into_bytes();
         let ino = fs.mknod(fs.root(), &name, 0o100_600, (0, 0), ROOT).await?.ino;
         write_all(&fs, ino, 0, &pattern(9, blocks * size.bytes())).await?;
+        add_attributes(&fs, ino, 9, 30 * index as u64, size.bytes()).await?;
         fs.unlink(fs.root(), &name).await?;
         fs.sync().await?;
     }
@@ -286,6 +312,7 @@ fn fields(rng: &mut Rng, base: &Base, block: &[u8], kind: u32) -> (usize, usize)
                 _ => *rng.pick(&DINODE),
             }
         }
+        BlockKind::XATTR => xattr_field(rng, block),
         BlockKind::LEAF if rng.one_in(2) => dirent_field(rng, block, 104),
         BlockKind::LEAF => *rng.pick(&LEAF),
         BlockKind::INDIRECT | BlockKind::JOURNALED_DATA => pointer_field(rng, len, 24),
@@ -322,6 +349,20 @@ fn dirent_field(rng: &mut Rng, block: &[u8], first: usize) -> (usize, usize) {
     let start = *rng.pick(&starts);
     let (at, len) = *rng.pick(&[(0, 8), (8, 8), (8, 8), (16, 4), (20, 2), (20, 2), (22, 2), (24, 2), (40, 1)]);
     if start + at + len <= block.len() { (start + at, len) } else { (first + at, len) }
+}
+
+/// A field, a byte of the name, or a pointer, of some attribute's record.
+fn xattr_field(rng: &mut Rng, block: &[u8]) -> (usize, usize) {
+    let mut starts = vec![24];
+    let mut at = 24;
+    while at + 16 < block.len() && starts.len() < 100 {
+        at += get(block, at, 4).max(8) as usize;
+        starts.push(at);
+    }
+    let start = *rng.pick(&starts);
+    let pointer = (16 + 104 + 8 * rng.below(3) as usize, 8);
+    let (at, len) = *rng.pick(&[(0, 4), (4, 4), (8, 1), (9, 1), (10, 1), (11, 1), (16, 1), (116, 4), pointer, pointer]);
+    if start + at + len <= block.len() { (start + at, len) } else { (24 + at, len) }
 }
 
 /// Makes checksums true again that were true before.
@@ -444,6 +485,18 @@ async fn walk(fs: &Fs, model: Option<&BTreeMap<Vec<u8>, Vec<u8>>>) {
 async fn look(fs: &Fs, attr: Attr, expected: Option<&Vec<u8>>) {
     let ino = attr.ino;
     judge(fs, "getattr", fs.getattr(ino).await);
+    let list = judge(fs, "listxattr", fs.listxattr(ino, ROOT).await).unwrap_or_default();
+    for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let Some(value) = judge(fs, "getxattr", fs.getxattr(ino, name).await) else { continue };
+        if expected.is_some() && name.starts_with(b"user.") {
+            let is_one = |index| {
+                (0..10).any(|number| {
+                    attribute(number, index, attr.block_size_bytes as usize) == (name.to_vec(), value.clone())
+                })
+            };
+            assert!((0..40).any(is_one), "a wrong attribute");
+        }
+    }
     let is = |found: &[u8]| expected.is_none_or(|expected| expected == found);
     match attr.kind {
         FileKind::Symlink => {
@@ -483,7 +536,23 @@ async fn change(fs: &Fs, rng: &mut Rng) {
         let (ino, dir) = (*rng.pick(&known), *rng.pick(&known));
         let old = [&b"file1"[..], b"file2", b"file3", b"file4", b"sparse", b"many", b"dir", b"sub", b"x3"];
         let (name, new) = (*rng.pick(&old), format!("x{step}").into_bytes());
-        match rng.below(12) {
+        match rng.below(15) {
+            12 | 13 => {
+                let index = rng.below(50);
+                let (name, _) = attribute(0, index, 512);
+                let value = pattern(step, *rng.pick(&[0, 10, 300, 4000, 20_000]));
+                judge(fs, "setxattr", fs.setxattr(ino, &name, &value, &SetXattr::default(), ROOT).await);
+                let list = if rng.one_in(2) { ACCESS } else { DEFAULT };
+                judge(fs, "set a list", fs.setxattr(ino, list, ACL, &SetXattr::default(), ROOT).await);
+            }
+            14 => {
+                let chmod = SetAttr { permissions: Some(0o640), ..SetAttr::default() };
+                judge(fs, "chmod", fs.setattr(ino, &chmod, ROOT).await);
+                for index in 0..5 {
+                    let (name, _) = attribute(0, index, 512);
+                    judge(fs, "removexattr", fs.removexattr(ino, &name).await);
+                }
+            }
             0 => drop(judge(fs, "mknod", fs.mknod(dir, &new, 0o100_644, (0, 0), ROOT).await)),
             1 => drop(judge(fs, "mkdir", fs.mkdir(dir, &new, 0o755, ROOT).await)),
             2 | 3 => {

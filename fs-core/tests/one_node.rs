@@ -57,7 +57,7 @@ async fn mount(path: &Path) -> Arc<Fs> {
     fs
 }
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 async fn write_all(fs: &Fs, ino: InodeNo, offset: u64, data: &[u8]) {
     let written = fs.write(ino, offset, data.to_vec(), WriteFlags::default(), ROOT).await.unwrap();

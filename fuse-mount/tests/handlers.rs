@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use block::mem::MemDevice;
-use fs_core::attr::{Caller, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, Timestamp, WriteFlags};
+use fs_core::attr::{
+    Caller, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, Timestamp, WriteFlags, XattrMode,
+};
 use fs_core::fs::{Fs, MountOptions};
 use fuse_mount::daemon::clock::Clock;
 use fuse_mount::handlers::Handlers;
@@ -14,7 +16,7 @@ use fuse_mount::kernel::{Entry, Errno, Found, NodeId};
 
 const VOLUME_BYTES: u64 = 64 << 20;
 const ROOT: NodeId = NodeId::ROOT;
-const USER: Caller = Caller { uid: 1000, gid: 1000 };
+const USER: Caller = Caller { uid: 1000, gid: 1000, umask: 0 };
 const READ: OpenFlags = OpenFlags { write: false, truncate: false, append: false };
 
 async fn volume() -> (Arc<Fs>, Handlers) {
@@ -146,4 +148,21 @@ async fn space_adds_up() {
     assert_eq!(statfs.inodes_free, statfs.blocks_free);
     assert!(statfs.inodes_total > statfs.inodes_free);
     assert_eq!(statfs.name_max_bytes, 255);
+}
+
+#[tokio::test]
+async fn attributes_are_set_shown_and_refused_with_the_right_number() {
+    let (_fs, handlers) = volume().await;
+    let file = create(&handlers, b"file").await.node;
+    let how = SetXattr::default();
+    handlers.setxattr(file, b"user.a", b"value", &how, USER).await.unwrap();
+    handlers.setxattr(file, b"trusted.b", b"", &how, USER).await.unwrap();
+    assert_eq!(handlers.getxattr(file, b"user.a").await.unwrap(), b"value");
+    assert_eq!(handlers.listxattr(file, USER).await.unwrap(), b"user.a\0");
+    assert_eq!(handlers.listxattr(file, Caller::default()).await.unwrap(), b"user.a\0trusted.b\0");
+    let create_only = SetXattr { mode: XattrMode::Create, ..how.clone() };
+    assert_eq!(handlers.setxattr(file, b"user.a", b"", &create_only, USER).await.unwrap_err(), Errno(17));
+    assert_eq!(handlers.setxattr(file, b"what.a", b"", &how, USER).await.unwrap_err(), Errno::OPNOTSUPP);
+    handlers.removexattr(file, b"user.a").await.unwrap();
+    assert_eq!(handlers.getxattr(file, b"user.a").await.unwrap_err(), Errno(61));
 }

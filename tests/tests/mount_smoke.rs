@@ -84,14 +84,14 @@ fn copy_of_a_tree(volume: &Volume, dir: &Path, sources: &[PathBuf], check: impl 
         let target = dir.join(source.strip_prefix("/").unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         let said = run("cp", ["-a".as_ref(), source.as_os_str(), target.as_os_str()]);
-        // Extended attributes are not there yet, and cp -a only tries to keep them.
         assert!(said.status == 0, "cp -a {}: {}", source.display(), said.text());
     }
     let compare = || {
         for source in sources {
             let target = dir.join(source.strip_prefix("/").unwrap());
             run("diff", ["-r".as_ref(), "--no-dereference".as_ref(), source.as_os_str(), target.as_os_str()]).ok();
-            let said = bash("rsync -aHn --checksum --delete --itemize-changes \"$1/\" \"$2/\"", [source, &target]).ok();
+            let said =
+                bash("rsync -aHAXn --checksum --delete --itemize-changes \"$1/\" \"$2/\"", [source, &target]).ok();
             assert!(said.stdout.trim().is_empty(), "rsync sees differences:\n{}", said.stdout);
         }
     };

@@ -68,6 +68,7 @@ Options, separated by commas:
                      when reading changes the time of last access
   nosuid, nodev, noexec, sync
                      as in mount(8)
+  acl, noacl         access control lists count (acl), or are left alone
   commit=SECONDS     longest time that changes stay in memory (5)
   cache=SIZE         memory for cached blocks (256M)
   no_io_uring        read by threads instead of io_uring

@@ -2,5 +2,6 @@
 
 pub mod avail;
 pub mod group;
+pub mod promise;
 pub mod rgrps;
 pub mod runs;

@@ -37,27 +37,12 @@ pub struct BitRun {
     pub to: BlockState,
 }
 
-/// Blocks promised to a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Promise {
-    /// First block.
-    pub addr: BlockAddr,
-    /// Number of the group.
-    pub group: usize,
-    /// Index of the first block in the group.
-    pub index: u32,
-    /// How many blocks.
-    pub len: u32,
-    /// Generation, for a dinode.
-    pub generation: u64,
-}
-
-struct Group {
-    place: RgrpPlace,
+pub(super) struct Group {
+    pub(super) place: RgrpPlace,
     state: Mutex<Option<Loaded>>,
     loading: tokio::sync::Mutex<()>,
     /// Blocks that are available, or `UNKNOWN`. A hint for choosing a group.
-    available: AtomicU32,
+    pub(super) available: AtomicU32,
 }
 
 const UNKNOWN: u32 = u32::MAX;
@@ -67,7 +52,7 @@ pub struct Rgrps {
     disk: Arc<Disk>,
     cache: Arc<Cache>,
     glocks: Arc<Glocks>,
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     loaded: AtomicUsize,
     loaded_max: usize,
     /// Where the search for a group to unload goes on.
@@ -148,7 +133,7 @@ impl Rgrps {
         self.groups.partition_point(|group| group.place.addr <= addr).saturating_sub(1)
     }
 
-    fn state<'a>(&self, group: &'a Group) -> Option<MappedMutexGuard<'a, Loaded>> {
+    pub(super) fn state<'a>(&self, group: &'a Group) -> Option<MappedMutexGuard<'a, Loaded>> {
         MutexGuard::try_map(group.state.lock(), Option::as_mut).ok()
     }
 
@@ -179,7 +164,7 @@ impl Rgrps {
     }
 
     /// Locks a group for this node, brings it into memory and counts one more user of it, so that it stays.
-    async fn enter(&self, number: usize) -> Result<(&Group, GlockGuard<'_>), FsError> {
+    pub(super) async fn enter(&self, number: usize) -> Result<(&Group, GlockGuard<'_>), FsError> {
         let group = self.groups.get(number).ok_or(FsError::Invalid("no such resource group"))?;
         let guard = self.glocks.lock_for_node(Name::rgrp(group.place.addr.0)).await?;
         if let Some(mut loaded) = self.state(group) {
@@ -234,62 +219,13 @@ impl Rgrps {
         }
     }
 
-    fn exit(&self, number: usize) {
+    pub(super) fn exit(&self, number: usize) {
         if let Some(group) = self.groups.get(number)
             && let Some(mut loaded) = self.state(group)
         {
             loaded.users = loaded.users.saturating_sub(1);
             group.available.store(loaded.avail.count(), Ordering::Relaxed);
         }
-    }
-
-    /// Promises up to `want` blocks in a row to `owner`, near `goal`: the first of what is found there, in the groups
-    /// after it, and in all others. For a dinode, the promise has a generation number.
-    ///
-    /// # Errors
-    /// `NoSpace` when no group has a block; errors of reading a group.
-    pub async fn promise(
-        &self,
-        goal: BlockAddr,
-        want: u32,
-        owner: InodeNo,
-        purpose: Purpose,
-    ) -> Result<(Promise, GlockGuard<'_>), FsError> {
-        let first = self.near(goal);
-        for windows in [true, false] {
-            for step in 0..self.groups.len() {
-                let number = (first + step) % self.groups.len();
-                let Some(candidate) = self.groups.get(number) else { break };
-                if candidate.available.load(Ordering::Relaxed) == 0 {
-                    continue;
-                }
-                let (group, guard) = self.enter(number).await?;
-                let goal_index = group.place.index_of(goal).unwrap_or(0);
-                let found = self.state(group).and_then(|mut loaded| {
-                    let (index, len) = loaded.find(goal_index, want.max(1), owner, windows)?;
-                    loaded.take(index, len, owner, purpose == Purpose::Data);
-                    let generation = if purpose == Purpose::Dinode { loaded.next_generation() } else { 0 };
-                    Some(Promise { addr: group.place.block_at(index), group: number, index, len, generation })
-                });
-                match found {
-                    Some(promise) => return Ok((promise, guard)),
-                    None => self.exit(number),
-                }
-            }
-        }
-        Err(FsError::NoSpace)
-    }
-
-    /// Gives a promise back that was not used.
-    pub fn withdraw_promise(&self, promise: &Promise) {
-        if let Some(group) = self.groups.get(promise.group)
-            && let Some(mut loaded) = self.state(group)
-        {
-            for index in promise.index..promise.index + promise.len {
-                loaded.avail.insert(index);
-            }
-        }
-        self.exit(promise.group);
     }
 
     /// Checks that the block is in the state `expected`, and keeps its group in memory until the change is applied, or
@@ -447,17 +383,6 @@ impl Rgrps {
 
 const fn is_dinode(state: BlockState) -> bool {
     matches!(state, BlockState::Unlinked | BlockState::Dinode)
-}
-
-/// What a block is allocated for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A new inode.
-    Dinode,
-    /// Indirect blocks, leaves, hash tables.
-    Metadata,
-    /// File data: the blocks behind are kept for the file's next writes.
-    Data,
 }
 
 /// What all resource groups say together.

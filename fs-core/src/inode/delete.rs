@@ -1,19 +1,18 @@
 //! Freeing an inode that has no names and no users any more.
 
-use crate::addr::{BlockAddr, InodeNo};
+use crate::addr::InodeNo;
 use crate::attr::FileKind;
-use crate::blocks::{Blocks, Edit};
+use crate::blocks::Edit;
 use crate::dir;
 use crate::error::{CorruptKind, FsError};
-use crate::format::dinode::{Dinode, flags};
-use crate::format::indirect::{self, FIRST_IN_INDIRECT};
+use crate::format::dinode::flags;
 use crate::format::meta::BlockKind;
 use crate::format::rgrp::BlockState;
-use crate::format::xattr;
 use crate::glock::service::{Mode, Name};
 use crate::inode::truncate;
 use crate::stage::Stage;
 use crate::volume::Volume;
+use crate::xattr::free;
 
 /// Blocks that one step of freeing a directory's leaves takes.
 const LEAF_BLOCKS_MAX: usize = 64;
@@ -33,7 +32,7 @@ pub async fn delete(volume: &Volume, ino: InodeNo) -> Result<(), FsError> {
         free_directory(volume, ino).await?;
     }
     if dinode.eattr.is_some() {
-        free_xattrs(volume, ino).await?;
+        free::free_all(volume, ino).await?;
     }
     loop {
         let mut stage = Stage::new(volume, ino);
@@ -79,49 +78,4 @@ async fn free_directory(volume: &Volume, ino: InodeNo) -> Result<(), FsError> {
             return Ok(());
         }
     }
-}
-
-async fn free_xattrs(volume: &Volume, ino: InodeNo) -> Result<(), FsError> {
-    loop {
-        let mut stage = Stage::new(volume, ino);
-        let mut dinode = volume.dinode(ino).await?;
-        let Some(eattr) = dinode.eattr else { return Ok(()) };
-        if dinode.flags & flags::EA_INDIRECT == 0 {
-            free_xattr_block(&mut stage, &mut dinode, eattr).await?;
-            dinode.eattr = None;
-        } else {
-            let index_block = stage.meta(eattr, BlockKind::INDIRECT).await?;
-            let count = indirect::count(&index_block, FIRST_IN_INDIRECT);
-            let last = (0..count)
-                .rev()
-                .find_map(|index| Some((index, indirect::pointer(&index_block, FIRST_IN_INDIRECT, index)?)));
-            match last {
-                Some((index, block)) => {
-                    free_xattr_block(&mut stage, &mut dinode, block).await?;
-                    let target = stage.edit(eattr, BlockKind::INDIRECT).await?;
-                    indirect::set_pointer(target, FIRST_IN_INDIRECT, index, None);
-                }
-                None => {
-                    stage.free_meta(eattr).await?;
-                    dinode.blocks = dinode.blocks.saturating_sub(1);
-                    dinode.eattr = None;
-                    dinode.flags &= !flags::EA_INDIRECT;
-                }
-            }
-        }
-        dinode.write_to(stage.edit(ino.addr(), BlockKind::DINODE).await?);
-        stage.commit().await?;
-    }
-}
-
-/// Frees a block of extended attributes with the blocks of their values.
-async fn free_xattr_block(stage: &mut Stage<'_>, dinode: &mut Dinode, addr: BlockAddr) -> Result<(), FsError> {
-    let block = stage.meta(addr, BlockKind::XATTR).await?;
-    let mut freed = xattr::value_blocks(addr, &block)?;
-    freed.push(addr);
-    for block in freed {
-        stage.free_meta(block).await?;
-        dinode.blocks = dinode.blocks.saturating_sub(1);
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use crate::format::dinode::{Dinode, flags};
 use crate::format::meta::BlockKind;
 use crate::glock::service::Mode;
 use crate::inode::truncate;
+use crate::ops::acls;
 use crate::stage::Stage;
 use crate::volume::Volume;
 
@@ -87,6 +88,7 @@ pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Ca
     }
     if let Some(permissions) = change.permissions {
         dinode.permissions = permissions & 0o7777;
+        acls::follow_mode(&mut stage, &mut dinode).await?;
     }
     dinode.uid = change.uid.unwrap_or(dinode.uid);
     dinode.gid = change.gid.unwrap_or(dinode.gid);

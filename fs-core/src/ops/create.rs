@@ -9,6 +9,7 @@ use crate::format::dinode::{self, Dinode, flags};
 use crate::format::meta::BlockKind;
 use crate::glock::GlockGuard;
 use crate::glock::service::Mode;
+use crate::ops::acls;
 use crate::ops::attrs::check_changeable;
 use crate::ops::lookup::check_directory;
 use crate::stage::Stage;
@@ -87,9 +88,10 @@ pub async fn create(
         }
     }
     let (_guard, mut dir) = lock_for_name(volume, parent, name).await?;
+    let inherited = acls::inherit(volume, &dir, new.kind(), permissions, caller.umask).await?;
     let mut stage = Stage::new(volume, parent);
     let (ino, generation) = stage.allocate_inode(goal(volume, &dir, name, new.kind())).await?;
-    let inode = new_dinode(&stage, &dir, ino, generation, permissions, caller, new);
+    let mut inode = new_dinode(&stage, &dir, ino, generation, inherited.permissions, caller, new);
 
     stage.set_owner(ino);
     let block = stage.create(ino.addr(), BlockKind::DINODE);
@@ -102,7 +104,8 @@ pub async fn create(
         }
         New::Node { .. } => {}
     }
-    inode.write_to(block);
+    acls::give(&mut stage, &mut inode, &inherited).await?;
+    inode.write_to(stage.edit(ino.addr(), BlockKind::DINODE).await?);
 
     stage.set_owner(parent);
     if inode.kind == FileKind::Directory {

@@ -1,5 +1,6 @@
 //! What users can ask for, one file per group of operations. Each reads top to bottom: lock, look, stage, commit.
 
+mod acls;
 pub mod attrs;
 pub mod child;
 pub mod create;
@@ -8,3 +9,4 @@ pub mod list;
 pub mod lookup;
 pub mod rename;
 pub mod unlink;
+pub mod xattrs;

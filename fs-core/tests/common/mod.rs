@@ -20,7 +20,7 @@ use fs_core::format::block_size::BlockSize;
 use fs_core::fs::{Fs, MountOptions};
 use parking_lot::Mutex;
 
-pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0 };
+pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 const CHUNK: usize = 4096;
 
@@ -268,6 +268,22 @@ pub(crate) async fn read_whole(fs: &Fs, ino: InodeNo) -> Result<Vec<u8>, FsError
         content.extend_from_slice(&piece);
     }
 }
+
+/// Names of the attributes that `caller` sees.
+pub(crate) async fn names(fs: &Fs, ino: InodeNo, caller: Caller) -> Vec<Vec<u8>> {
+    let list = fs.listxattr(ino, caller).await.unwrap();
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+pub(crate) fn assert_sound(disk: &ForkDisk, story: &str) {
+    if let Some(complaint) = fsck_objects(disk) {
+        panic!("{story}:\n{complaint}");
+    }
+}
+
+/// Names of the two access control lists.
+pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// Runs a future on this thread alone.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {

@@ -1,7 +1,7 @@
 //! What one worker did to its directory, operation by operation, and which states may be there after a crash.
 //!
 //! The log commits in order, so names and sizes are those after some number of operations, and at least after those
-//! that were made durable. Content of files is written in place and may be newer than that, but never older than the
+//! that were made durable; attributes go with them. Content of files is written in place and may be newer than that, but never older than the
 //! last fsync of the file, nor than what made a byte part of the file.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ use fs_core::addr::InodeNo;
 /// An object of the model; an index into [`History::objects`].
 pub(crate) type Id = usize;
 
+/// Extended attributes of a file.
+pub(crate) type Attributes = BTreeMap<String, Vec<u8>>;
+
 /// Names: directory and name, to what they name.
 pub(crate) type Names = BTreeMap<(Id, String), Id>;
 
@@ -19,6 +22,8 @@ pub(crate) struct Object {
     pub(crate) directory: bool,
     /// The operation after which the object had this content; of files.
     pub(crate) versions: Vec<(usize, Vec<u8>)>,
+    /// The operation after which it had these attributes; of files.
+    pub(crate) attributes: Vec<(usize, Attributes)>,
     /// The last operation that touched it.
     pub(crate) touched: usize,
     /// Content up to this operation was made durable.
@@ -40,7 +45,8 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn new(root: InodeNo) -> Self {
-        let root = Object { ino: Some(root), directory: true, versions: vec![], touched: 0, synced: 0 };
+        let root =
+            Object { ino: Some(root), directory: true, versions: vec![], attributes: vec![], touched: 0, synced: 0 };
         Self { objects: vec![root], states: vec![Names::new()], done: 0, durable: 0, before: vec![] }
     }
 
@@ -67,6 +73,7 @@ impl History {
         let done = self.done;
         for object in &mut self.objects {
             object.versions.retain(|(operation, _)| *operation <= done);
+            object.attributes.retain(|(operation, _)| *operation <= done);
         }
         for (id, touched) in std::mem::take(&mut self.before) {
             self.objects[id].touched = touched;
@@ -84,6 +91,16 @@ impl History {
 
     pub(crate) fn set_content(&mut self, id: Id, operation: usize, content: Vec<u8>) {
         self.objects[id].versions.push((operation, content));
+    }
+
+    /// Attributes of a file after `operation`.
+    pub(crate) fn attributes_at(&self, id: Id, operation: usize) -> Attributes {
+        let versions = &self.objects[id].attributes;
+        versions.iter().rev().find(|(at, _)| *at <= operation).map(|(_, found)| found.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_attributes(&mut self, id: Id, operation: usize, attributes: Attributes) {
+        self.objects[id].attributes.push((operation, attributes));
     }
 
     /// An fsync that began when `upto` operations were done has returned.

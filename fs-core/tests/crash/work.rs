@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use fs_core::addr::InodeNo;
-use fs_core::attr::{Caller, RenameMode, SetAttr, WriteFlags};
+use fs_core::attr::{Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::fs::Fs;
 use parking_lot::Mutex;
 
 use super::Random;
-use super::model::{History, Id, Object};
+use super::model::{Attributes, History, Id, Object};
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 /// The histories of all workers.
 pub(crate) type World = Arc<Mutex<Vec<History>>>;
@@ -81,7 +81,8 @@ impl Worker {
         match self.random.below(100) {
             0..18 => self.create(false).await,
             18..22 => self.create(true).await,
-            22..50 => self.write().await,
+            22..43 => self.write().await,
+            43..50 => self.attribute().await,
             50..60 => self.truncate().await,
             60..68 => self.rename().await,
             68..72 => self.link().await,
@@ -100,7 +101,7 @@ impl Worker {
             let mut names = history.names().clone();
             names.insert((dir, name.clone()), id);
             let versions = vec![(history.done + 1, vec![])];
-            history.objects.push(Object { ino: None, directory, versions, touched: 0, synced: 0 });
+            history.objects.push(Object { ino: None, directory, versions, attributes: vec![], touched: 0, synced: 0 });
             history.start(names, &[dir, id]);
             id
         });
@@ -157,6 +158,32 @@ impl Worker {
                 history.fsynced(id, history.done, history.done);
             }
         });
+        Ok(())
+    }
+
+    async fn attribute(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let name = format!("user.{}{}", self.random.below(8), "n".repeat(90));
+        let len = *self.random.pick(&[0, 30, self.block_bytes / 3, self.block_bytes * 3 / 2, 9 * self.block_bytes]);
+        let value = vec![self.random.below(256) as u8; len as usize];
+        let (attributes, remove) = self.with(|history| {
+            let mut attributes = history.attributes_at(id, history.done);
+            let remove = len == 0 && attributes.remove(&name).is_some();
+            if !remove {
+                attributes.insert(name.clone(), value.clone());
+            }
+            (attributes, remove)
+        });
+        self.with(|history| {
+            let operation = history.start(history.names().clone(), &[id]);
+            history.set_attributes(id, operation, attributes);
+        });
+        if remove {
+            self.fs.removexattr(self.ino(id), name.as_bytes()).await?;
+        } else {
+            self.fs.setxattr(self.ino(id), name.as_bytes(), &value, &SetXattr::default(), ROOT).await?;
+        }
+        self.with(History::finish);
         Ok(())
     }
 
@@ -305,4 +332,12 @@ pub(crate) async fn read_all(fs: &Fs, ino: InodeNo) -> Result<Vec<u8>, FsError> 
         }
         content.extend_from_slice(&piece);
     }
+}
+
+pub(crate) async fn attributes(fs: &Fs, ino: InodeNo) -> Result<Attributes, FsError> {
+    let mut found = Attributes::new();
+    for name in fs.listxattr(ino, ROOT).await?.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        found.insert(String::from_utf8(name.to_vec()).unwrap(), fs.getxattr(ino, name).await?);
+    }
+    Ok(found)
 }

@@ -92,7 +92,7 @@ fn attach(
     let refused = |source| MountError::Refused { target: target.clone(), source };
     syscall::mount(&fuse, &places.device, target, options).map_err(refused)?;
     let opened = syscall::mounted_at(target).and_then(|fs| {
-        let options = TransportOptions::default();
+        let options = TransportOptions { acl: options.fs.acl, ..TransportOptions::default() };
         let session = Session::open(fuse, Arc::clone(handlers), runtime.handle().clone(), options)?;
         syscall::set_readahead(fs, options.write_max_bytes);
         Ok(Attached { session, fs })

@@ -17,6 +17,7 @@ mod data;
 mod dirs;
 mod entries;
 mod statfs;
+mod xattrs;
 
 pub use statfs::StatfsAnswer;
 

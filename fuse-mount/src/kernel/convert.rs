@@ -1,9 +1,11 @@
 //! Between the types of the filesystem and those of fuser.
 
-use fs_core::attr::{Attr, Caller, FileKind, NewTime, OpenFlags, RenameMode, SeekTarget, WriteFlags};
+use fs_core::attr::{
+    Attr, Caller, FileKind, NewTime, OpenFlags, RenameMode, SeekTarget, SetXattr, Setgid, WriteFlags, XattrMode,
+};
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
-use super::{Errno, NodeId, time};
+use super::{Errno, NodeId, groups, time};
 
 /// Open flags of Linux, the same on every architecture that FUSE numbers are used on here.
 const ACCESS_MODE: u32 = 0o3;
@@ -12,6 +14,12 @@ const O_TRUNC: u32 = 0o1000;
 const O_APPEND: u32 = 0o2000;
 /// O_SYNC contains the bit of O_DSYNC.
 const O_DSYNC: u32 = 0o10000;
+
+/// Flags of setxattr(2).
+const XATTR_CREATE: i32 = 1;
+const XATTR_REPLACE: i32 = 2;
+/// The attribute for which it matters who sets it.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
@@ -29,7 +37,26 @@ impl From<Errno> for fuser::Errno {
 }
 
 pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+    Caller { uid: request.uid(), gid: request.gid(), umask: 0 }
+}
+
+/// Who makes a new inode. Without access control lists the kernel has applied the umask, and it does not hurt twice.
+pub(super) fn maker(request: &Request, umask: u32) -> Caller {
+    Caller { umask, ..caller(request) }
+}
+
+/// How an attribute is to be set. The kernel's own verdict on the setgid bit would come with an extension of the request
+/// that fuser misreads; so the caller's groups are looked up.
+pub(super) fn set_xattr(request: &Request, name: &[u8], flags: i32) -> Result<SetXattr, Errno> {
+    let mode = match flags {
+        0 => XattrMode::Any,
+        XATTR_CREATE => XattrMode::Create,
+        XATTR_REPLACE => XattrMode::Replace,
+        _ => return Err(Errno::INVAL),
+    };
+    let setgid =
+        if name == ACCESS_LIST { Setgid::KeepIfMember(groups::of_process(request.pid())) } else { Setgid::Keep };
+    Ok(SetXattr { mode, setgid })
 }
 
 /// `ino` is what `stat` shows, and where fuser has one number for both, the kernel's name for the inode as well.

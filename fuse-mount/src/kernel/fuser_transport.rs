@@ -12,14 +12,15 @@ use std::time::SystemTime;
 
 use fs_core::attr::SetAttr;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
 use super::drive::Driver;
-use super::{Attributes, Entry, Errno, Found, Opened, TransportOptions, convert};
+use super::{Errno, Found, TransportOptions, convert};
 use crate::handlers::Handlers;
 
 /// Handles of files mean nothing here: an inode's number says all.
@@ -27,8 +28,8 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 
 /// What is asked of the kernel, where it offers it. Left out on purpose:
 /// the writeback cache (the kernel would own sizes and times), opens without a request (O_TRUNC and the last close get
-/// lost), locks (on one node the kernel's own are right and can be interrupted), ACLs, and extended setxattr requests
-/// (fuser accepts the flag and then misreads every one of them). Nor that the daemon takes setuid away (the kernel would
+/// lost), locks (on one node the kernel's own are right and can be interrupted), and extended setxattr requests (fuser
+/// accepts the flag and then misreads every one of them). Nor that the daemon takes setuid away (the kernel would
 /// go on believing the mode that it knows), nor that O_TRUNC comes with the open (the kernel would send it before it has
 /// found out that the file is being executed).
 const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
@@ -41,6 +42,10 @@ const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
     .union(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
     .union(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP)
     .union(InitFlags::FUSE_EXPLICIT_INVAL_DATA);
+
+/// The same for access control lists. One does not go without the other: with the umask applied by the kernel, what a
+/// directory hands down would come out wrong.
+const WANTED_FOR_ACLS: InitFlags = InitFlags::FUSE_POSIX_ACL.union(InitFlags::FUSE_DONT_MASK);
 
 pub(super) struct FuserTransport {
     handlers: Arc<Handlers>,
@@ -59,37 +64,11 @@ impl FuserTransport {
     }
 }
 
-fn send_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
-    match result {
-        Ok(entry) => {
-            reply.entry(&entry.valid, &convert::file_attr(&entry.attr, entry.node.0), Generation(entry.attr.generation))
-        }
-        Err(errno) => reply.error(errno.into()),
-    }
-}
-
-fn send_attributes(reply: ReplyAttr, result: Result<Attributes, Errno>) {
-    match result {
-        Ok(Attributes { attr, valid }) => reply.attr(&valid, &convert::file_attr(&attr, attr.ino.get())),
-        Err(errno) => reply.error(errno.into()),
-    }
-}
-
-fn send_nothing(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno.into()),
-    }
-}
-
-fn open_flags(opened: Opened) -> FopenFlags {
-    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
-}
-
 impl Filesystem for FuserTransport {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let offered = config.capabilities();
-        if let Err(missing) = config.add_capabilities(WANTED & offered) {
+        let wanted = if self.options.acl { WANTED | WANTED_FOR_ACLS } else { WANTED };
+        if let Err(missing) = config.add_capabilities(wanted & offered) {
             tracing::debug!(?missing, "capabilities that the kernel offered and then did not");
         }
         if let Err(nearest) = config.set_max_write(self.options.write_max_bytes) {
@@ -98,7 +77,7 @@ impl Filesystem for FuserTransport {
         if let Err(nearest) = config.set_max_background(self.options.background_max) {
             tracing::debug!(nearest, "the number of background requests was not accepted");
         }
-        tracing::debug!(abi = ?config.kernel_abi(), missing = ?(WANTED - offered), "connected to the kernel");
+        tracing::debug!(abi = ?config.kernel_abi(), missing = ?(wanted - offered), "connected to the kernel");
         Ok(())
     }
 
@@ -169,19 +148,19 @@ impl Filesystem for FuserTransport {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
         let rdev = convert::device_parts(rdev);
         self.drive(|handlers| async move {
             send_entry(reply, handlers.mknod(parent.into(), &name, mode, rdev, caller).await);
         });
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
         self.drive(|handlers| async move {
             send_entry(reply, handlers.mkdir(parent.into(), &name, mode, caller).await);
         });
@@ -247,11 +226,11 @@ impl Filesystem for FuserTransport {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
         let (exclusive, flags) = (convert::is_exclusive(flags), convert::open_flags(flags));
         self.drive(|handlers| async move {
             match handlers.create(parent.into(), &name, mode, exclusive, flags, caller).await {
@@ -408,27 +387,37 @@ impl Filesystem for FuserTransport {
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::NOSYS.into());
+        let (name, value, caller) = (name.as_bytes().to_vec(), value.to_vec(), convert::caller(request));
+        let how = match convert::set_xattr(request, &name, flags) {
+            Ok(how) => how,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        self.drive(|handlers| async move {
+            send_nothing(reply, handlers.setxattr(ino.into(), &name, &value, &how, caller).await);
+        });
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::NOSYS.into());
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move { send_sized(reply, size, handlers.getxattr(ino.into(), &name).await) });
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::NOSYS.into());
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let caller = convert::caller(request);
+        self.drive(|handlers| async move { send_sized(reply, size, handlers.listxattr(ino.into(), caller).await) });
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::NOSYS.into());
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.as_bytes().to_vec();
+        self.drive(|handlers| async move { send_nothing(reply, handlers.removexattr(ino.into(), &name).await) });
     }
 
     fn fallocate(

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use fs_core::attr::Attr;
 
+mod answer;
 mod convert;
 mod drive;
 mod fuser_transport;
+mod groups;
 mod session;
 mod time;
 
@@ -40,6 +42,8 @@ impl Errno {
     pub const NOSYS: Self = Self(38);
     /// No such ioctl.
     pub const NOTTY: Self = Self(25);
+    /// What was asked for does not fit.
+    pub const RANGE: Self = Self(34);
     /// The filesystem does not have this.
     pub const OPNOTSUPP: Self = Self(95);
     /// The request failed for a reason that its sender cannot mend.
@@ -95,6 +99,8 @@ pub struct TransportOptions {
     /// Requests without a waiter (readahead, releases) that may be under way at once. The kernel's own default of 12
     /// lets a few that wait for something stop all others.
     pub background_max: u16,
+    /// The kernel honours access control lists, and leaves the umask to the handlers, which know the default lists.
+    pub acl: bool,
 }
 
 impl Default for TransportOptions {
@@ -102,6 +108,6 @@ impl Default for TransportOptions {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         // Two at least, so that an operation that computes for long does not stop the others; more than eight only
         // fight over the kernel's queue.
-        Self { threads: processors.clamp(2, 8), write_max_bytes: 1 << 20, background_max: u16::MAX }
+        Self { threads: processors.clamp(2, 8), write_max_bytes: 1 << 20, background_max: u16::MAX, acl: true }
     }
 }

@@ -69,8 +69,6 @@ const FOR_OTHERS: &[&str] = &[
 
 /// Options of mount.gfs2 that mean nothing here, so that an old line in fstab goes on working.
 const MEANINGLESS: &[&str] = &[
-    "acl",
-    "noacl",
     "barrier",
     "nobarrier",
     "debug",
@@ -166,6 +164,8 @@ impl Options {
             ("user" | "users", None) => self.flags |= MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
             ("owner" | "group", None) => self.flags |= MountFlags::NOSUID | MountFlags::NODEV,
             ("foreground", None) => self.foreground = true,
+            ("acl", None) => self.fs.acl = true,
+            ("noacl", None) => self.fs.acl = false,
             ("single", None) => self.single = true,
             ("io_uring", None) => self.io_uring = true,
             ("no_io_uring", None) => self.io_uring = false,

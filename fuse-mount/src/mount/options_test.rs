@@ -26,6 +26,8 @@ fn the_last_of_contradicting_options_counts() {
     assert!(parse("rw,ro").unwrap().fs.read_only);
     assert!(parse("rw,ro").unwrap().flags.contains(MountFlags::RDONLY));
     assert_eq!(parse("noatime,relatime").unwrap().flags, MountFlags::empty());
+    assert!(parse("single").unwrap().fs.acl && parse("noacl,acl").unwrap().fs.acl);
+    assert!(!parse("acl,noacl").unwrap().fs.acl);
     assert_eq!(parse("users,exec").unwrap().flags, MountFlags::NOSUID | MountFlags::NODEV);
     assert_eq!(Options::parse(&["nosuid", "suid"], false).unwrap().flags, MountFlags::empty());
 }

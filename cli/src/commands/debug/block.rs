@@ -190,7 +190,7 @@ impl<W: Write> View<'_, W> {
             offset += len;
         }
         self.out.end()?;
-        if let Err(problem) = fs_core::format::xattr::value_blocks(addr, image) {
+        if let Err(problem) = fs_core::format::xattr::records(addr, image, self.volume.superblock.fs_format) {
             self.volume.blocks.note(problem);
         }
         Ok(())

@@ -1,0 +1,26 @@
+//! Groups of the process behind a request, which FUSE does not send.
+
+/// The supplementary groups of process `pid`; none if it cannot be found, for example in another process namespace.
+pub(super) fn of_process(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    parse(&status)
+}
+
+fn parse(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    line.unwrap_or_default().split_ascii_whitespace().filter_map(|group| group.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_the_status_of_a_process() {
+        assert_eq!(parse("Gid:\t1\t2\t3\t4\nGroups:\t4 24 1000 \nNStgid:\t1\n"), [4, 24, 1000]);
+        assert!(parse("Name:\tx\nGroups:\t\n").is_empty());
+        assert!(of_process(u32::MAX).is_empty());
+        let own: Vec<u32> = rustix::process::getgroups().unwrap().into_iter().map(|group| group.as_raw()).collect();
+        assert_eq!(of_process(std::process::id()), own);
+    }
+}
