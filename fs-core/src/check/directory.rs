@@ -204,7 +204,8 @@ async fn chain(walk: &mut Walk<'_>, run: Run, first: Option<Image>, visit: &mut 
         }
         let depth = *depth.get_or_insert(leaf.depth);
         let bytes = block.get(LEAF_HEADER_BYTES..).unwrap_or_default();
-        let area = Area { block: addr, bytes, hashes: hashes(walk.dinode.depth, depth, run.start) };
+        let hashes = hashes(walk.dinode.depth, depth, run.start);
+        let area = Area { block: addr, bytes, hashes };
         let found = entries::check(walk, &area, &mut names, visit);
         leaf_entries(walk, addr, &leaf, found);
         leaf_owner(walk, addr, &block);
@@ -222,6 +223,10 @@ async fn chain(walk: &mut Walk<'_>, run: Run, first: Option<Image>, visit: &mut 
 
 /// Least and greatest hash that lead to the leaf of `depth` around `slot`.
 fn hashes(table_depth: u16, depth: u16, slot: u32) -> (u32, u32) {
+    if depth > table_depth {
+        // No rule can be made of that.
+        return (0, u32::MAX);
+    }
     let table_depth = u32::from(table_depth.min(DIR_DEPTH_MAX));
     let len = 1_u64 << table_depth.saturating_sub(u32::from(depth));
     let start = u64::from(slot) & !(len - 1);
@@ -239,7 +244,7 @@ fn leaf_depth(walk: &Walk<'_>, addr: BlockAddr, leaf: &Leaf, first: Option<u16>)
 
 /// The slots of a leaf are as many as its depth says, and start at a multiple of that.
 fn leaf_range(walk: &Walk<'_>, run: Run, leaf: &Leaf) {
-    let Some(bits) = walk.dinode.depth.checked_sub(leaf.depth) else { return };
+    let Some(bits) = walk.dinode.depth.checked_sub(leaf.depth).filter(|_| !walk.broken) else { return };
     let len = 1_u32 << bits.min(DIR_DEPTH_MAX);
     if run.len != len || !run.start.is_multiple_of(len) {
         walk.report(CorruptKind::HashTableRange { slot: run.start });

@@ -85,7 +85,8 @@ async fn journal_map(checker: &Checker<'_>, jid: u32, dinode: &Dinode) -> Result
         let last = extent.addr.0.saturating_add(extent.count).saturating_sub(1);
         checker.reader.is_inside(extent.addr) && checker.reader.is_inside(BlockAddr(last))
     };
-    if !extents.iter().all(is_inside) {
+    let mapped: u64 = extents.iter().map(|extent| extent.count).sum();
+    if mapped != blocks || !extents.iter().all(is_inside) {
         return Err(shape());
     }
     JournalMap::new(jid, dinode.ino, size, &extents)
@@ -106,6 +107,9 @@ async fn headers(checker: &Checker<'_>, map: &JournalMap) {
             header(checker, map, at, block, &mut order);
         }
         position += count;
+    }
+    if checker.tally.is_cancelled() {
+        return;
     }
     let jid = map.jid();
     if order.found < HEADERS_MIN && order.found > 0 {

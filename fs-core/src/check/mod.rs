@@ -116,6 +116,9 @@ impl Checker<'_> {
     async fn run(&mut self) {
         let marker = superblock::marker(self.reader.device(), &self.superblock, &self.tally).await;
         let system = System::find(self).await;
+        if self.tally.is_cancelled() {
+            return;
+        }
         self.tally.begin(Stage::Journals, system.journals.len() as u64);
         let journals = journal::check(self, &system.journals).await;
         // Another implementation that wrote here kept the checksum fields, but not their truth; and a block that a log
@@ -123,6 +126,9 @@ impl Checker<'_> {
         self.reader.set_checksums(marker.is_some() && journals.clean && journals.stamped);
 
         let Some(groups) = self.groups(&system).await else { return self.tally.incomplete() };
+        if self.tally.is_cancelled() {
+            return;
+        }
         if let (Some(marker), Some(first)) = (&marker, groups.first()) {
             superblock::gap(marker, first.map.place.addr, self.reader.size(), &self.tally);
         }
@@ -146,7 +152,9 @@ impl Checker<'_> {
         directories.sort_unstable();
         names::check(self, &directories).await;
         links::circles(self, &directories);
-        system.check(self, counts).await;
+        if !self.tally.is_cancelled() {
+            system.check(self, counts).await;
+        }
         *self.directories.lock() = directories;
     }
 

@@ -63,12 +63,16 @@ pub(super) async fn check(checker: &Checker<'_>, directories: &[Directory]) {
     for (number, group) in checker.map.groups.iter().enumerate().filter(|(_, group)| group.known) {
         wrong.extend((0..group.buckets()).filter(|bucket| group.is_wrong(*bucket)).map(|bucket| (number, bucket)));
     }
+    // Directories in a group that cannot be read name inodes as well.
+    let all_known = checker.map.groups.iter().all(|group| group.known);
     let mut rest = wrong.as_slice();
     while !rest.is_empty() && !checker.tally.is_cancelled() {
         let (table, taken) = Table::fill(checker, rest).await;
         rest = rest.get(taken..).unwrap_or_default();
         table.read_directories(checker, directories).await;
-        table.judge(checker).await;
+        if !checker.tally.is_cancelled() {
+            table.judge(checker, all_known).await;
+        }
     }
 }
 
@@ -143,7 +147,9 @@ impl Table {
             }
             return;
         };
-        if suspect.formal != entry.formal || suspect.kind.dirent_number() != entry.kind {
+        // That a type is none was said before.
+        let kind = FileKind::from_dirent(u32::from(entry.kind));
+        if suspect.formal != entry.formal || kind.is_some_and(|kind| kind != suspect.kind) {
             checker.tally.report(&finding(CorruptKind::DirentTarget.into()));
         }
         suspect.found = suspect.found.saturating_add(1);
@@ -162,7 +168,7 @@ impl Table {
     }
 
     /// Reports what the table shows.
-    async fn judge(self, checker: &Checker<'_>) {
+    async fn judge(self, checker: &Checker<'_>, all_known: bool) {
         for dangling in self.dangling.into_inner() {
             let rule = why(checker, dangling.target).await;
             if let Some(rule) = rule {
@@ -171,7 +177,7 @@ impl Table {
         }
         for (ino, suspect) in self.suspects.into_inner() {
             if let Some(ino) = InodeNo::new(ino) {
-                suspect.judge(checker, ino);
+                suspect.judge(checker, ino, all_known);
             }
         }
     }
@@ -206,14 +212,16 @@ impl Suspect {
         }
     }
 
-    fn judge(&self, checker: &Checker<'_>, ino: InodeNo) {
+    fn judge(&self, checker: &Checker<'_>, ino: InodeNo, all_known: bool) {
         let report = |rule| checker.tally.report(&Finding::new(rule, ino.addr()).of(ino));
         let is_top = checker.is_top(ino);
         if self.names == 0 && !is_top {
-            report(Rule::Unnamed);
+            if all_known {
+                report(Rule::Unnamed);
+            }
             return;
         }
-        if self.found != self.nlink {
+        if self.found > self.nlink || (self.found < self.nlink && all_known) {
             report(Rule::LinkCount { counted: self.nlink, found: self.found });
         }
         if let (Some(named_by), Some(found), false) = (self.named_by, self.parent, is_top)

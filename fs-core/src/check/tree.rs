@@ -28,6 +28,8 @@ pub(super) async fn check(walk: &mut Walk<'_>) {
             }
         }
     }
+    // Cut off: what was counted is not all.
+    walk.broken |= !open.is_empty();
 }
 
 /// Claims what an array of pointers, `levels` above the data, leads to.

@@ -3,6 +3,9 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub(crate) mod checker;
+pub(crate) mod damage;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -96,6 +99,16 @@ impl ForkDisk {
 
     pub(crate) fn blocks(&self, size: BlockSize) -> u64 {
         self.size_bytes() >> size.shift()
+    }
+
+    /// Parts that are not the same as in `other`, of which this is a fork: where, and what `other` has there.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<(u64, Vec<u8>)> {
+        let (own, others) = (self.chunks.lock(), other.chunks.lock());
+        let address = |chunk: &Option<Arc<[u8]>>| chunk.as_ref().map(|chunk| chunk.as_ptr());
+        let pairs = own.iter().zip(others.iter()).enumerate().filter(|(_, (a, b))| address(a) != address(b));
+        pairs
+            .map(|(index, (_, b))| ((index * CHUNK) as u64, b.as_ref().map_or(vec![0; CHUNK], |b| b.to_vec())))
+            .collect()
     }
 
     /// Writes the disk into a sparse file.

@@ -1,0 +1,222 @@
+//! The checker against `fsck.gfs2 -n`, on volumes that were damaged a little: what the one reports, the other has to
+//! report as well, except for what is listed here with its reason.
+//!
+//! `LUNFS_CHECKED=5000` tries so many variants, `LUNFS_CHECKED_SEED=77` one of them again.
+
+// A test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::damage::{Base, damage, make_bases};
+use common::{ForkDisk, Maker, Rng, Step, checker, run};
+use fs_core::format::block_size::BlockSize;
+use parking_lot::Mutex;
+
+/// What the checker reports and `fsck.gfs2 -n` does not mind, and why. By name of the rule.
+const ONLY_OURS: &[(&str, &str)] = &[
+    ("bad-checksum", "it does not know lunfs's checksums"),
+    ("journal-header", "it looks at few headers; a note, since torn writes leave such blocks behind"),
+    ("leaf-owner", "it does not look at it; a note"),
+    ("statfs", "it compares the statfs file alone, without what mounts will add to it"),
+    ("statfs-pending", "it does not look at what mounts will add to the statfs file"),
+    ("quota-change-twice", "it looks at the headers of quota change blocks only"),
+    ("multihost-format", "it does not look at it, but no kernel mounts such a volume"),
+    ("block-size", "it does not look at the shift, but no kernel mounts such a volume"),
+    ("xattr-list-hole", "it stops at the first zero; the kernel does not"),
+];
+
+/// What `fsck.gfs2 -n` says when it reports, and the checker does not, and why. By a part of its output.
+const ONLY_THEIRS: &[(&str, &str)] = &[];
+
+/// What one of the judges said of a variant.
+struct Verdict {
+    story: String,
+    /// Rules that the checker found broken, with a finding of each.
+    ours: BTreeMap<String, String>,
+    /// Exit status of `fsck.gfs2 -n`; `None`: it crashed, or did not end.
+    theirs: Option<i32>,
+    output: String,
+}
+
+/// A volume of the kernel, with extended attributes and everything else that this node cannot make yet.
+fn fixture(name: &str) -> Option<Base> {
+    let folder = std::env::var_os("LUNFS_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures"), PathBuf::from);
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let packed = [folder, above].map(|folder| folder.join(format!("{name}.img.zst")));
+    let packed = packed.iter().find(|path| path.exists())?;
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let unpacked = Command::new("zstd").args(["-q", "-d", "--long=27"]).arg(packed).arg("-o").arg(&image).status();
+    if !unpacked.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let disk = ForkDisk::from_bytes(&std::fs::read(&image).unwrap());
+    let size = BlockSize::new(u32::from_be_bytes({
+        let mut field = [0; 4];
+        disk.peek(65536 + 36, &mut field);
+        field
+    }))
+    .unwrap();
+    Some(Base::new(name.to_owned(), size, disk, BTreeMap::new()))
+}
+
+/// `fsck.gfs2 -n` on an image: exit status and what it printed.
+fn fsck(image: &Path) -> (Option<i32>, String) {
+    // It may run in circles on damaged volumes; so it is ended some time.
+    let out = Command::new("timeout").args(["-k", "1", "30", "fsck.gfs2", "-n"]).arg(image).output();
+    let out = out.expect("fsck.gfs2 (package gfs2-utils) is needed");
+    let status = out.status.code().filter(|code| *code < 100);
+    (status, String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+}
+
+/// Images of all volumes, for one thread.
+struct Images {
+    dir: tempfile::TempDir,
+}
+
+impl Images {
+    fn new(bases: &[Base]) -> Self {
+        let images = Self { dir: tempfile::tempdir().unwrap() };
+        for (index, base) in bases.iter().enumerate() {
+            base.disk.save(&images.path(index));
+        }
+        images
+    }
+
+    fn path(&self, base: usize) -> PathBuf {
+        self.dir.path().join(base.to_string())
+    }
+
+    /// Damages a volume, asks both judges, and takes the damage back.
+    fn variant(&self, bases: &[Base], seed: u64) -> Verdict {
+        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let index = rng.below(bases.len() as u64) as usize;
+        let base = &bases[index];
+        let disk = base.disk.fork();
+        let (how, _) = damage(&mut rng, base, &disk);
+        let story = format!("LUNFS_CHECKED_SEED={seed}: {}, {how}", base.name);
+        let _step = Step::new(story.clone());
+
+        let file = std::fs::OpenOptions::new().write(true).open(self.path(index)).unwrap();
+        let changed = base.disk.differing(&disk);
+        changed.iter().for_each(|(offset, bytes)| file.write_all_at(bytes, *offset).unwrap());
+        let (theirs, output) = fsck(&self.path(index));
+        let before = disk.differing(&base.disk);
+        before.iter().for_each(|(offset, bytes)| file.write_all_at(bytes, *offset).unwrap());
+
+        let (report, findings) = run(checker::findings(Arc::new(disk)));
+        let mut ours: BTreeMap<String, String> = BTreeMap::new();
+        for finding in &findings {
+            ours.entry(finding.rule.name()).or_insert_with(|| checker::line(finding));
+        }
+        if !report.complete {
+            assert!(!ours.is_empty(), "{story}: not examined to the end, and no reason");
+        }
+        Verdict { story, ours, theirs, output }
+    }
+}
+
+impl Verdict {
+    /// Why the judges must not differ like this; `None` when they agree, or the reason is known.
+    fn objection(&self) -> Option<String> {
+        let listed = |rule: &String| ONLY_OURS.iter().any(|(name, _)| name == rule);
+        match (self.theirs, self.ours.is_empty()) {
+            (Some(0), false) => {
+                let unknown: Vec<&String> =
+                    self.ours.iter().filter(|(rule, _)| !listed(rule)).map(|(_, line)| line).collect();
+                (!unknown.is_empty()).then(|| format!("{}\n  only ours: {unknown:?}", self.story))
+            }
+            (Some(status), true) if status != 0 => {
+                let known = ONLY_THEIRS.iter().any(|(part, _)| self.output.contains(part));
+                let lines: Vec<&str> = self
+                    .output
+                    .lines()
+                    .filter(|line| !line.contains("ass") && !line.contains("Initializing"))
+                    .collect();
+                (!known)
+                    .then(|| format!("{}\n  only theirs: status {status}\n    {}", self.story, lines.join("\n    ")))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn the_checker_reports_what_fsck_gfs2_reports() {
+    let mut bases: Vec<Base> = run(async {
+        let mut bases = Vec::new();
+        for bytes in [512, 1024, 2048, 4096] {
+            for maker in [Maker::Lunfs, Maker::Gfs2] {
+                let [clean, _] = make_bases(maker, BlockSize::new(bytes).unwrap()).await.unwrap();
+                bases.push(clean);
+            }
+        }
+        bases
+    });
+    bases.extend(["features-512", "features-4096"].into_iter().filter_map(fixture));
+    let (first, count) = match setting("LUNFS_CHECKED_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, setting("LUNFS_CHECKED").unwrap_or(400)),
+    };
+    let next = AtomicU64::new(first);
+    let (verdicts, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |count| count.get().min(8)) {
+            scope.spawn(|| {
+                let images = Images::new(&bases);
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let variant = || images.variant(&bases, seed);
+                    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(variant)) {
+                        Ok(verdict) => verdicts.lock().push(verdict),
+                        Err(_) => failed.lock().push(seed),
+                    }
+                }
+            });
+        }
+    });
+    let (verdicts, failed) = (verdicts.into_inner(), failed.into_inner());
+    let said = |ours: bool, theirs: bool| {
+        verdicts.iter().filter(|v| v.ours.is_empty() != ours && (v.theirs != Some(0)) == theirs).count()
+    };
+    println!(
+        "{count} variants: {} reported by both, {} by none, {} by the checker only, {} by fsck.gfs2 only; it crashed on {}",
+        said(true, true),
+        said(false, false),
+        said(true, false),
+        said(false, true),
+        verdicts.iter().filter(|verdict| verdict.theirs.is_none()).count()
+    );
+    let mut objections: Vec<String> = verdicts.iter().filter_map(Verdict::objection).collect();
+    objections.sort();
+    for objection in &objections {
+        println!("{objection}");
+    }
+    if let [verdict] = verdicts.as_slice() {
+        println!("{}\n  ours: {:?}\n  theirs: {:?}\n{}", verdict.story, verdict.ours, verdict.theirs, verdict.output);
+    }
+    assert!(failed.is_empty(), "panics: LUNFS_CHECKED_SEED={failed:?}");
+    assert!(objections.is_empty(), "{} disagreements", objections.len());
+    if count >= 400 {
+        let rules: std::collections::BTreeSet<&String> = verdicts.iter().flat_map(|v| v.ours.keys()).collect();
+        println!("rules that were broken: {rules:?}");
+        assert!(rules.len() > 30, "only {} rules were broken", rules.len());
+    }
+}
