@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::damage::{Base, damage, make_bases};
-use common::{ForkDisk, Maker, Rng, Step, checker, run};
+use common::{Maker, Rng, Step, checker, fixture, run};
 use fs_core::format::block_size::BlockSize;
 use parking_lot::Mutex;
 
@@ -48,19 +48,8 @@ struct Verdict {
 }
 
 /// A volume of the kernel, with extended attributes and everything else that this node cannot make yet.
-fn fixture(name: &str) -> Option<Base> {
-    let folder = std::env::var_os("LUNFS_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures"), PathBuf::from);
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
-    let packed = [folder, above].map(|folder| folder.join(format!("{name}.img.zst")));
-    let packed = packed.iter().find(|path| path.exists())?;
-    let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("image");
-    let unpacked = Command::new("zstd").args(["-q", "-d", "--long=27"]).arg(packed).arg("-o").arg(&image).status();
-    if !unpacked.is_ok_and(|status| status.success()) {
-        return None;
-    }
-    let disk = ForkDisk::from_bytes(&std::fs::read(&image).unwrap());
+fn kernel_volume(name: &str) -> Option<Base> {
+    let disk = fixture(name)?;
     let size = BlockSize::new(u32::from_be_bytes({
         let mut field = [0; 4];
         disk.peek(65536 + 36, &mut field);
@@ -167,7 +156,11 @@ fn the_checker_reports_what_fsck_gfs2_reports() {
         }
         bases
     });
-    bases.extend(["features-512", "features-4096"].into_iter().filter_map(fixture));
+    bases.extend(["features-512", "features-4096"].into_iter().filter_map(kernel_volume));
+    for base in &bases {
+        let errors = run(checker::errors(Arc::new(base.disk.fork())));
+        assert!(errors.is_empty(), "{} before any damage: {errors:#?}", base.name);
+    }
     let (first, count) = match setting("LUNFS_CHECKED_SEED") {
         Some(seed) => (seed, 1),
         None => (0, setting("LUNFS_CHECKED").unwrap_or(400)),

@@ -1,5 +1,7 @@
 //! The checker, as tests call it.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::sync::Arc;
 
 use block::device::BlockDevice;
