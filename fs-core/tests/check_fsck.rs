@@ -11,31 +11,15 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::damage::{Base, damage, make_bases};
-use common::{Maker, Rng, Step, checker, fixture, run};
+use common::differences::{is_only_ours, is_only_theirs};
+use common::{Maker, Rng, Step, checker, fixture, fsck, run};
 use fs_core::format::block_size::BlockSize;
 use parking_lot::Mutex;
-
-/// What the checker reports and `fsck.gfs2 -n` does not mind, and why. By name of the rule.
-const ONLY_OURS: &[(&str, &str)] = &[
-    ("bad-checksum", "it does not know lunfs's checksums"),
-    ("journal-header", "it looks at few headers; a note, since torn writes leave such blocks behind"),
-    ("leaf-owner", "it does not look at it; a note"),
-    ("statfs", "it compares the statfs file alone, without what mounts will add to it"),
-    ("statfs-pending", "it does not look at what mounts will add to the statfs file"),
-    ("quota-change-twice", "it looks at the headers of quota change blocks only"),
-    ("multihost-format", "it does not look at it, but no kernel mounts such a volume"),
-    ("block-size", "it does not look at the shift, but no kernel mounts such a volume"),
-    ("xattr-list-hole", "it stops at the first zero; the kernel does not"),
-];
-
-/// What `fsck.gfs2 -n` says when it reports, and the checker does not, and why. By a part of its output.
-const ONLY_THEIRS: &[(&str, &str)] = &[];
 
 /// What one of the judges said of a variant.
 struct Verdict {
@@ -57,15 +41,6 @@ fn kernel_volume(name: &str) -> Option<Base> {
     }))
     .unwrap();
     Some(Base::new(name.to_owned(), size, disk, BTreeMap::new()))
-}
-
-/// `fsck.gfs2 -n` on an image: exit status and what it printed.
-fn fsck(image: &Path) -> (Option<i32>, String) {
-    // It may run in circles on damaged volumes; so it is ended some time.
-    let out = Command::new("timeout").args(["-k", "1", "30", "fsck.gfs2", "-n"]).arg(image).output();
-    let out = out.expect("fsck.gfs2 (package gfs2-utils) is needed");
-    let status = out.status.code().filter(|code| *code < 100);
-    (status, String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
 }
 
 /// Images of all volumes, for one thread.
@@ -118,22 +93,18 @@ impl Images {
 impl Verdict {
     /// Why the judges must not differ like this; `None` when they agree, or the reason is known.
     fn objection(&self) -> Option<String> {
-        let listed = |rule: &String| ONLY_OURS.iter().any(|(name, _)| name == rule);
+        let rules: Vec<&str> = self.ours.keys().map(String::as_str).collect();
         match (self.theirs, self.ours.is_empty()) {
-            (Some(0), false) => {
-                let unknown: Vec<&String> =
-                    self.ours.iter().filter(|(rule, _)| !listed(rule)).map(|(_, line)| line).collect();
-                (!unknown.is_empty()).then(|| format!("{}\n  only ours: {unknown:?}", self.story))
+            (Some(0), false) if !is_only_ours(&rules) => {
+                Some(format!("{}\n  only ours: {:?}", self.story, self.ours.values().collect::<Vec<_>>()))
             }
-            (Some(status), true) if status != 0 => {
-                let known = ONLY_THEIRS.iter().any(|(part, _)| self.output.contains(part));
+            (Some(status), true) if status != 0 && !is_only_theirs(&self.output) => {
                 let lines: Vec<&str> = self
                     .output
                     .lines()
                     .filter(|line| !line.contains("ass") && !line.contains("Initializing"))
                     .collect();
-                (!known)
-                    .then(|| format!("{}\n  only theirs: status {status}\n    {}", self.story, lines.join("\n    ")))
+                Some(format!("{}\n  only theirs: status {status}\n    {}", self.story, lines.join("\n    ")))
             }
             _ => None,
         }
@@ -163,7 +134,7 @@ fn the_checker_reports_what_fsck_gfs2_reports() {
     }
     let (first, count) = match setting("LUNFS_CHECKED_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, setting("LUNFS_CHECKED").unwrap_or(400)),
+        None => (0, setting("LUNFS_CHECKED").unwrap_or(600)),
     };
     let next = AtomicU64::new(first);
     let (verdicts, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use block::device::{BlockDevice, DeviceError, Durability, Geometry, IoBuf, IoFuture, Operation};
-use common::{ForkDisk, checker, run};
+use common::differences::is_only_ours;
+use common::{ForkDisk, checker, fsck_objects, run};
 use fs_core::check::report::{Progress, Watch};
 use fs_core::check::rule::Finding;
 use fs_core::check::{Options, check};
@@ -124,6 +125,41 @@ fn a_block_that_cannot_be_read_is_a_finding_and_ends_nothing() {
     // Names that stood there are missed, and nothing else.
     let rules: Vec<&str> = report.rules.keys().map(String::as_str).collect();
     assert_eq!(rules, ["unnamed", "unreadable"]);
+}
+
+#[test]
+fn fsck_gfs2_objects_to_the_same_but_for_what_is_listed() {
+    let lab = run(Lab::new());
+    let wrong = parking_lot::Mutex::new(Vec::new());
+    let (cases, next) = (cases(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |count| count.get().min(8)) {
+            scope.spawn(|| {
+                while let Some((rules, damage)) = cases.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let disk = lab.disk.fork();
+                    damage(&lab, &disk);
+                    match fsck_objects(&disk) {
+                        None if !is_only_ours(rules) => wrong.lock().push(format!("only ours: {rules:?}")),
+                        Some(text) if rules.is_empty() => wrong.lock().push(format!("only theirs: {text}")),
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn an_orphan_is_a_note_though_fsck_gfs2_objects() {
+    let lab = run(Lab::new());
+    let (_, damage) = files::CASES.iter().find(|(rules, _)| *rules == ["orphan"]).unwrap();
+    let disk = lab.disk.fork();
+    damage(&lab, &disk);
+    assert!(fsck_objects(&disk).is_some_and(|text| text.contains("free blocks") || text.contains("bitmap")));
+    let (report, _) = run(checker::findings(Arc::new(disk)));
+    assert!(report.is_clean() && report.notes() == 1);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! outside the device, and each error names the rule that is broken and the block.
 //!
 //! A few volumes are made once; each variant is a copy of one of them with a little damage, which is opened, walked,
-//! written to and closed. `LUNFS_DAMAGED=20000` tries so many variants, `LUNFS_DAMAGED_SEED=77` one of them again.
+//! written to and closed; the checker looks at some of them first. `LUNFS_DAMAGED=20000` tries so many variants,
+//! `LUNFS_DAMAGED_SEED=77` one of them again.
 
 // A test. Unsafe: an allocator that counts.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -18,17 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::damage::{Base, damage, make_bases};
-use common::{Maker, ROOT, Rng, Step, mount, read_whole, run};
-use fs_core::addr::{BlockAddr, InodeNo};
+use common::{Maker, ROOT, Rng, Step, checker, mount, pattern, read_whole, run};
 use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
-use fs_core::format::log::{self, NewHeader, RawLogHeader, StatfsDelta};
-use fs_core::format::meta::{self, BlockKind};
-use fs_core::format::superblock::Superblock;
 use fs_core::fs::Fs;
 use parking_lot::Mutex;
-use zerocopy::FromBytes;
 
 /// Cache of each mount, in bytes.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -220,6 +216,9 @@ fn variant(bases: &[Base], seed: u64) -> Outcome {
     PEAK.set(before);
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         run(async {
+            if seed.is_multiple_of(4) {
+                checker::findings(disk.clone()).await;
+            }
             let read_only = rng.one_in(8);
             let fs = match mount(disk.clone(), CACHE_BYTES, read_only).await {
                 Ok(fs) => fs,

@@ -151,6 +151,13 @@ impl BlockMap {
         }
     }
 
+    /// Forgets who refers to what, for another look at all references.
+    pub(super) fn forget_claims(&self) {
+        for cell in self.groups.iter().flat_map(|group| &group.cells) {
+            cell.fetch_and(!(CLAIMED | CLAIMED << 4), Ordering::Relaxed);
+        }
+    }
+
     /// State and soundness of the block at `addr`, if a bitmap that could be read describes it.
     pub(super) fn look(&self, addr: BlockAddr) -> Option<(BlockState, bool)> {
         let (group, index) = self.group(addr).filter(|(group, _)| group.known)?;

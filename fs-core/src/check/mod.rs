@@ -29,6 +29,7 @@ mod read;
 pub mod report;
 mod rgrps;
 pub mod rule;
+mod shared;
 mod superblock;
 mod system;
 mod tree;
@@ -36,7 +37,6 @@ mod walk;
 mod xattr;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use block::device::BlockDevice;
 use futures_util::StreamExt;
@@ -48,6 +48,7 @@ use self::read::{BATCH_BLOCKS, Image, Reader, kind_of};
 use self::report::{Report, Stage, Tally, Watch};
 use self::rgrps::Group;
 use self::rule::{Finding, Rule};
+use self::shared::Shared;
 use self::system::System;
 use self::walk::Walk;
 use crate::addr::{BlockAddr, InodeNo};
@@ -84,6 +85,7 @@ struct Checker<'a> {
     /// Generation that the next inode of each group gets.
     igenerations: Vec<u64>,
     directories: Mutex<Vec<Directory>>,
+    shared: Shared,
 }
 
 /// Examines the volume on `device`, which nobody may write to meanwhile: changes in flight look like damage. Errors of
@@ -102,6 +104,7 @@ pub async fn check(device: Arc<dyn BlockDevice>, options: Options, watch: &dyn W
         map: BlockMap::default(),
         igenerations: Vec::new(),
         directories: Mutex::default(),
+        shared: Shared::default(),
     };
     checker.run().await;
     checker.finish()
@@ -154,6 +157,7 @@ impl Checker<'_> {
         links::circles(self, &directories);
         if !self.tally.is_cancelled() {
             system.check(self, counts).await;
+            shared::check(self).await;
         }
         *self.directories.lock() = directories;
     }
@@ -225,7 +229,7 @@ impl Checker<'_> {
 
     async fn inode(&self, addr: BlockAddr, state: BlockState, image: Option<Image>, igeneration: u64) {
         let Some(ino) = InodeNo::new(addr.0) else { return };
-        self.tally.inodes.fetch_add(1, Ordering::Relaxed);
+        self.tally.count_inode();
         let report = |rule| self.tally.report(&Finding::new(rule, addr).of(ino));
         let Some(image) = image else { return report(Rule::Unreadable) };
         if let Err(kind) = self.reader.check(addr, &image, BlockKind::DINODE) {

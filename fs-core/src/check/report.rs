@@ -105,8 +105,10 @@ pub(super) struct Tally<'a> {
     rules: Mutex<BTreeMap<String, Count>>,
     incomplete: AtomicBool,
     cancelled: AtomicBool,
+    /// What is found has been reported before.
+    muted: AtomicBool,
     /// Inodes examined.
-    pub(super) inodes: AtomicU64,
+    inodes: AtomicU64,
     /// Units of the stage that are done.
     done: AtomicU64,
 }
@@ -119,12 +121,28 @@ impl<'a> Tally<'a> {
             rules: Mutex::default(),
             incomplete: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            muted: AtomicBool::new(false),
             inodes: AtomicU64::new(0),
             done: AtomicU64::new(0),
         }
     }
 
+    /// Keeps findings to itself, and counts nothing, while all is looked at once more.
+    pub(super) fn mute(&self, on: bool) {
+        self.muted.store(on, Ordering::Relaxed);
+    }
+
+    /// An inode was examined.
+    pub(super) fn count_inode(&self) {
+        if !self.muted.load(Ordering::Relaxed) {
+            self.inodes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn report(&self, finding: &Finding) {
+        if self.muted.load(Ordering::Relaxed) {
+            return;
+        }
         let found = {
             let mut rules = self.rules.lock();
             // The worst severity counts: one rule's may depend on its numbers.

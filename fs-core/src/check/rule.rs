@@ -158,8 +158,11 @@ pub enum Rule {
     #[error("the block is in use, but belongs to the structure of the volume and to no file")]
     ReferencedOutside,
     /// Two pointers lead to one block.
-    #[error("the block is used twice")]
-    ReferencedTwice,
+    #[error("the block is used twice{}", other.map(|ino| format!(", also by inode {ino}")).unwrap_or_default())]
+    ReferencedTwice {
+        /// Who else uses it, or the same inode; `None` when there are too many such blocks to find out.
+        other: Option<InodeNo>,
+    },
     /// Blocks that are marked used, and nobody's.
     #[error("{count} block(s) from here on are marked as used, but nobody uses them")]
     Leaked {
@@ -427,7 +430,7 @@ mod tests {
 
     #[test]
     fn names_are_words_with_hyphens() {
-        assert_eq!(Rule::ReferencedTwice.name(), "referenced-twice");
+        assert_eq!(Rule::ReferencedTwice { other: None }.name(), "referenced-twice");
         assert_eq!(Rule::Leaked { count: 2 }.name(), "leaked");
         assert_eq!(Rule::Format(CorruptKind::BadMagic { found: 1 }).name(), "bad-magic");
         assert_eq!(Rule::Format(CorruptKind::PointerCircle).name(), "pointer-circle");

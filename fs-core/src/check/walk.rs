@@ -65,9 +65,14 @@ impl<'a> Walk<'a> {
         if self.quiet {
             return true;
         }
-        let rule = match self.checker.map.claim(addr) {
+        let claim = self.checker.map.claim(addr);
+        if self.checker.shared.refer(addr, self.dinode.ino, claim == Claim::Twice) {
+            self.broken |= claim == Claim::Twice;
+            return claim != Claim::Twice;
+        }
+        let rule = match claim {
             Claim::Fine => return true,
-            Claim::Twice => Rule::ReferencedTwice,
+            Claim::Twice => Rule::ReferencedTwice { other: None },
             Claim::State(state) => Rule::ReferencedState { state },
             Claim::Outside => Rule::ReferencedOutside,
         };

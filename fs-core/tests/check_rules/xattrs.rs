@@ -61,7 +61,6 @@ pub(crate) const CASES: &[Case] = &[
     (&["xattr-name"], |lab, disk| lab.put(disk, make(lab, disk)[1], FIRST + 8, 1, 0)),
     (&["xattr-value"], |lab, disk| lab.put(disk, make(lab, disk)[1], FIRST + 4, 4, 8)),
     (&["xattr-value"], |lab, disk| lab.put(disk, make(lab, disk)[1], FIRST + FIRST_LEN + 11, 1, 2)),
-    (&["block-count", "leaked"], |lab, disk| lab.put(disk, make(lab, disk)[1], FIRST + FIRST_LEN + 9, 1, 0)),
     (&["xattr-list-hole"], |lab, disk| {
         let [list, records, _] = make(lab, disk);
         lab.put(disk, list, 24, 8, 0);

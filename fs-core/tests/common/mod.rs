@@ -5,6 +5,7 @@
 
 pub(crate) mod checker;
 pub(crate) mod damage;
+pub(crate) mod differences;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -266,13 +267,16 @@ pub(crate) fn fsck_objects(disk: &ForkDisk) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     disk.save(&path);
-    let out = std::process::Command::new("fsck.gfs2")
-        .arg("-n")
-        .arg(&path)
-        .output()
-        .expect("fsck.gfs2 (package gfs2-utils) is needed");
+    let (status, text) = fsck(&path);
+    (status != Some(0)).then_some(text)
+}
+
+/// `fsck.gfs2 -n` on an image: its exit status, `None` when it crashed or ran in circles, and what it printed.
+pub(crate) fn fsck(image: &Path) -> (Option<i32>, String) {
+    let out = std::process::Command::new("timeout").args(["-k", "1", "10", "fsck.gfs2", "-n"]).arg(image).output();
+    let out = out.expect("fsck.gfs2 (package gfs2-utils) is needed");
     let text = [out.stdout, out.stderr].concat();
-    (!out.status.success()).then(|| String::from_utf8_lossy(&text).into_owned())
+    (out.status.code().filter(|code| *code < 100), String::from_utf8_lossy(&text).into_owned())
 }
 
 pub(crate) async fn mount(device: Arc<dyn BlockDevice>, cache_bytes: u64, read_only: bool) -> Result<Arc<Fs>, FsError> {
