@@ -134,7 +134,7 @@ fn the_checker_reports_what_fsck_gfs2_reports() {
     }
     let (first, count) = match setting("LUNFS_CHECKED_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, setting("LUNFS_CHECKED").unwrap_or(600)),
+        None => (0, setting("LUNFS_CHECKED").unwrap_or(400)),
     };
     let next = AtomicU64::new(first);
     let (verdicts, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
