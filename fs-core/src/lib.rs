@@ -14,6 +14,7 @@ pub mod alloc;
 pub mod attr;
 pub mod blocks;
 pub mod cache;
+pub mod check;
 pub mod dir;
 pub mod disk;
 pub mod env;

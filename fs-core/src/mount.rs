@@ -197,8 +197,11 @@ async fn find_journals(disk: &Disk, superblock: &Superblock) -> Result<Vec<Journ
         if dinode.size > 1 << 30 {
             return Err(CorruptKind::JournalShape { jid }.at(link.ino.addr()));
         }
-        let extents: Vec<Extent> = map::extents(&cache, &dinode, 0, blocks)
-            .await?
+        let extents = map::extents(&cache, &dinode, 0, blocks).await?;
+        if extents.iter().any(|extent| extent.addr.is_none()) {
+            return Err(CorruptKind::JournalShape { jid }.at(link.ino.addr()));
+        }
+        let extents: Vec<Extent> = extents
             .into_iter()
             .filter_map(|extent| Some(Extent { position: extent.first, addr: extent.addr?, count: extent.count }))
             .collect();

@@ -1,6 +1,6 @@
 //! Power cuts at random moments, on a disk that loses, keeps or tears whatever it was not told to flush. Afterwards the
-//! volume mounts, everything that an fsync acknowledged is there, nothing is older than it may be, and `fsck.gfs2`
-//! finds nothing to complain about.
+//! volume mounts, everything that an fsync acknowledged is there, nothing is older than it may be, and neither the checker
+//! nor `fsck.gfs2` finds anything to complain about.
 //!
 //! `LUNFS_CRASH_ROUNDS` sets how many volumes are tried, `LUNFS_CRASH_SEED` the first seed. A failure names its seed:
 //! `LUNFS_CRASH_SEED=<seed> LUNFS_CRASH_ROUNDS=1 cargo test -p fs-core --test crash` repeats it.
@@ -14,6 +14,8 @@
     clippy::cast_sign_loss
 )] // a test
 
+#[path = "common/checker.rs"]
+mod checker;
 #[path = "crash/disk.rs"]
 mod disk;
 #[path = "crash/model.rs"]
@@ -291,6 +293,15 @@ fn fsck(image: &[u8], what: &str) {
     }
 }
 
+/// The checker finds no error in the volume. Gives it back.
+async fn assert_sound(image: Vec<u8>, what: &str) -> Vec<u8> {
+    let disk = PowerDisk::new(image, u64::MAX, Random(1));
+    let errors = checker::errors(Arc::new(disk.clone())).await;
+    assert!(errors.is_empty(), "{what}: {errors:#?}");
+    disk.cut_power();
+    disk.into_image()
+}
+
 /// One volume, and some power cuts.
 async fn round(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9));
@@ -312,7 +323,7 @@ async fn round(seed: u64) {
     fs.unmount().await.unwrap();
     drop(fs);
     disk.cut_power();
-    image = disk.into_image();
+    image = assert_sound(disk.into_image(), "before the first cut").await;
     let mut world: World = Arc::new(Mutex::new(roots.iter().map(|root| History::new(*root)).collect()));
 
     for cut in 0..4 {
@@ -385,7 +396,7 @@ async fn round(seed: u64) {
         drop(fs);
         world = Arc::new(Mutex::new(histories));
         disk.cut_power();
-        image = disk.into_image();
+        image = assert_sound(disk.into_image(), &what).await;
         if cut == 3 || random.below(6) == 0 {
             fsck(&image, &what);
         }
@@ -426,5 +437,6 @@ async fn orphans_are_freed_after_a_mount_that_was_cut_off() {
     let fs = mount(&disk, MIB).await.unwrap();
     fs.unmount().await.unwrap();
     disk.cut_power();
-    fsck(&disk.into_image(), "after two cuts");
+    let image = assert_sound(disk.into_image(), "after two cuts").await;
+    fsck(&image, "after two cuts");
 }

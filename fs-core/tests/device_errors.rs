@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use block::device::Operation;
 use block::faulty::FaultyDevice;
-use common::{ForkDisk, Maker, ROOT, Step, fsck_objects, mount, new_volume, pattern, read_whole, run, write_all};
+use common::{
+    ForkDisk, Maker, ROOT, Step, checker, fsck_objects, mount, new_volume, pattern, read_whole, run, write_all,
+};
 use fs_core::addr::InodeNo;
 use fs_core::attr::{DirEntry, FileKind, OpenFlags, RenameMode, SetAttr};
 use fs_core::error::FsError;
@@ -258,6 +260,8 @@ async fn all_faults_of(maker: Maker, bytes: u32, rounds: u64) {
             let (promises, came_up) = fail(&disk, &fault).await;
             met += u64::from(came_up);
             check(disk.clone(), &promises, &story).await;
+            let errors = checker::errors(disk.clone()).await;
+            assert!(errors.is_empty(), "{story}: {errors:#?}");
             if number % 10 == 0
                 && let Some(objections) = fsck_objects(&disk)
             {
@@ -288,6 +292,8 @@ async fn replay_fails(cut_off: &Arc<ForkDisk>, promised: &Promises) {
             }
             assert_eq!(device.counts().of(operation).faults, 1, "{story}: it did not come up");
             check(disk.clone(), promised, &story).await;
+            let errors = checker::errors(disk.clone()).await;
+            assert!(errors.is_empty(), "{story}: {errors:#?}");
             if nth % 10 == 0
                 && let Some(objections) = fsck_objects(&disk)
             {

@@ -1,6 +1,9 @@
-//! The filesystem of one node on images of mkfs.gfs2, judged by fsck.gfs2.
+//! The filesystem of one node on images of mkfs.gfs2, judged by fsck.gfs2 and by the checker.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a test
+
+#[path = "common/checker.rs"]
+mod checker;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -42,7 +45,10 @@ fn image(dir: &Path, size_mib: u64, block_size: u32, journals: u32) -> std::path
     path
 }
 
-fn fsck(path: &Path) {
+async fn fsck(path: &Path) {
+    let device = block::open(path, OpenOptions { read_only: true, ..OpenOptions::default() }).unwrap();
+    let errors = checker::errors(device).await;
+    assert!(errors.is_empty(), "{errors:#?}");
     let out = Command::new("fsck.gfs2").arg("-n").arg(path).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     println!("{}", text.lines().filter(|l| !l.contains("pass")).collect::<Vec<_>>().join("\n"));
@@ -133,7 +139,7 @@ async fn a_tree_is_written_changed_and_found_again_for_all_block_sizes() {
         assert_eq!(fs.seek(sparse, 0, SeekTarget::Hole).await.unwrap(), 0);
         fs.unmount().await.unwrap();
         drop(fs);
-        fsck(&path);
+        fsck(&path).await;
 
         let fs = mount(&path).await;
         let sub = fs.lookup(fs.root(), b"sub").await.unwrap().ino;
@@ -180,7 +186,7 @@ async fn a_tree_is_written_changed_and_found_again_for_all_block_sizes() {
         fs.rmdir(fs.root(), b"sub").await.unwrap();
         fs.unmount().await.unwrap();
         drop(fs);
-        fsck(&path);
+        fsck(&path).await;
         let fs = mount(&path).await;
         assert_eq!(fs.statfs().await.unwrap(), before);
         fs.unmount().await.unwrap();
@@ -206,5 +212,5 @@ async fn a_volume_is_used_while_orphans_of_a_crash_are_searched_for() {
     fs.unmount().await.unwrap();
     assert!(fs.withdrawn().is_none());
     drop(fs);
-    fsck(&path);
+    fsck(&path).await;
 }

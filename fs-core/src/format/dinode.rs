@@ -173,6 +173,17 @@ impl Dinode {
     /// # Errors
     /// The first rule that failed.
     pub fn parse(ino: InodeNo, block: &[u8], block_size: BlockSize) -> Result<Self, FsError> {
+        let dinode = Self::decode(ino, block)?;
+        dinode.check_shape(block_size).map_err(|kind| kind.at(ino.addr()))?;
+        Ok(dinode)
+    }
+
+    /// As [`Self::parse`], but only checks that the block is the dinode `ino` at all; the rest is for
+    /// [`Self::check_shape`].
+    ///
+    /// # Errors
+    /// `BadMagic`, `WrongKind`, `ShortBlock`, `DinodeAddress`, `DinodeMode`.
+    pub fn decode(ino: InodeNo, block: &[u8]) -> Result<Self, FsError> {
         let addr = ino.addr();
         let corrupt = |kind: CorruptKind| kind.at(addr);
         meta::check(addr, block, BlockKind::DINODE)?;
@@ -182,7 +193,7 @@ impl Dinode {
         }
         let mode = raw.mode.get();
         let kind = FileKind::from_mode(mode).ok_or_else(|| corrupt(CorruptKind::DinodeMode { mode }))?;
-        let dinode = Self {
+        Ok(Self {
             ino,
             formal: raw.num.formal.get(),
             kind,
@@ -203,13 +214,14 @@ impl Dinode {
             depth: raw.depth.get(),
             entries: raw.entries.get(),
             eattr: InodeNo::new(raw.eattr.get()).map(InodeNo::addr),
-        };
-        dinode.check_shape(block_size).map_err(corrupt)?;
-        Ok(dinode)
+        })
     }
 
     /// Height, depth and size fit each other.
-    fn check_shape(&self, block_size: BlockSize) -> Result<(), CorruptKind> {
+    ///
+    /// # Errors
+    /// The first rule that failed.
+    pub fn check_shape(&self, block_size: BlockSize) -> Result<(), CorruptKind> {
         if self.height > block_size.height_max() {
             return Err(CorruptKind::DinodeHeight { height: self.height });
         }

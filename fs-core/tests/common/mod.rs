@@ -3,6 +3,10 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub(crate) mod checker;
+pub(crate) mod damage;
+pub(crate) mod differences;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -96,6 +100,16 @@ impl ForkDisk {
 
     pub(crate) fn blocks(&self, size: BlockSize) -> u64 {
         self.size_bytes() >> size.shift()
+    }
+
+    /// Parts that are not the same as in `other`, of which this is a fork: where, and what `other` has there.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<(u64, Vec<u8>)> {
+        let (own, others) = (self.chunks.lock(), other.chunks.lock());
+        let address = |chunk: &Option<Arc<[u8]>>| chunk.as_ref().map(|chunk| chunk.as_ptr());
+        let pairs = own.iter().zip(others.iter()).enumerate().filter(|(_, (a, b))| address(a) != address(b));
+        pairs
+            .map(|(index, (_, b))| ((index * CHUNK) as u64, b.as_ref().map_or(vec![0; CHUNK], |b| b.to_vec())))
+            .collect()
     }
 
     /// Writes the disk into a sparse file.
@@ -233,18 +247,41 @@ pub(crate) async fn new_volume_with(maker: Maker, size: BlockSize, journals: u32
     }
 }
 
+/// A volume that the Linux kernel wrote, if it is here: in the folder `LUNFS_FIXTURES`, or beside the repository.
+pub(crate) fn fixture(name: &str) -> Option<ForkDisk> {
+    let given = std::env::var_os("LUNFS_FIXTURES").map(std::path::PathBuf::from);
+    // A work tree of the repository may stand one level deeper.
+    let beside = ["../../shared/fixtures", "../../../shared/fixtures"];
+    let beside = beside.map(|folder| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)));
+    let folders = std::iter::once(given).chain(beside).flatten();
+    let packed = folders.map(|folder| folder.join(format!("{name}.img.zst"))).find(|path| path.exists());
+    let Some(packed) = packed else {
+        println!("{name} is left out: the volumes of the kernel are not here");
+        return None;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let mut zstd = std::process::Command::new("zstd");
+    let unpacked = zstd.args(["-q", "-d", "--long=27"]).arg(packed).arg("-o").arg(&image).status();
+    assert!(unpacked.expect("zstd is needed").success());
+    Some(ForkDisk::from_bytes(&std::fs::read(&image).unwrap()))
+}
+
 /// What `fsck.gfs2 -n` objects to; `None` for a clean volume.
 pub(crate) fn fsck_objects(disk: &ForkDisk) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     disk.save(&path);
-    let out = std::process::Command::new("fsck.gfs2")
-        .arg("-n")
-        .arg(&path)
-        .output()
-        .expect("fsck.gfs2 (package gfs2-utils) is needed");
+    let (status, text) = fsck(&path);
+    (status != Some(0)).then_some(text)
+}
+
+/// `fsck.gfs2 -n` on an image: its exit status, `None` when it crashed or ran in circles, and what it printed.
+pub(crate) fn fsck(image: &Path) -> (Option<i32>, String) {
+    let out = std::process::Command::new("timeout").args(["-k", "1", "10", "fsck.gfs2", "-n"]).arg(image).output();
+    let out = out.expect("fsck.gfs2 (package gfs2-utils) is needed");
     let text = [out.stdout, out.stderr].concat();
-    (!out.status.success()).then(|| String::from_utf8_lossy(&text).into_owned())
+    (out.status.code().filter(|code| *code < 100), String::from_utf8_lossy(&text).into_owned())
 }
 
 pub(crate) async fn mount(device: Arc<dyn BlockDevice>, cache_bytes: u64, read_only: bool) -> Result<Arc<Fs>, FsError> {

@@ -7,6 +7,7 @@
 
 mod bitmap;
 mod block;
+mod check;
 mod device;
 mod dinode;
 mod directory;
@@ -101,6 +102,12 @@ enum What {
         #[arg(value_parser = number)]
         n: u64,
     },
+    /// Examine the whole volume: every rule that is broken, with its block
+    ///
+    /// Exit status is 1 when the volume is damaged, and 0 when there is nothing, or only notes. Nothing is repaired, and
+    /// journals are not replayed: mount and unmount the volume first. Each rule is shown a hundred times at most, with
+    /// --verbose always.
+    Check,
     /// The bitmap of a resource group
     Bitmap {
         /// Which one, counted from 0
@@ -127,7 +134,11 @@ impl Run for Debug {
             if self.options.json {
                 out.field("in_use", use_)?;
             } else {
-                eprintln!("{}: {use_}; what is shown may change while it is read", self.device.display());
+                let meaning = match self.what {
+                    What::Check => "what is found may be changes in flight, and no damage",
+                    _ => "what is shown may change while it is read",
+                };
+                eprintln!("{}: {use_}; {meaning}", self.device.display());
             }
         }
         let result = runtime.block_on(show(device, &self.what, &mut out, self.options.verbose));
@@ -136,13 +147,16 @@ impl Run for Debug {
 }
 
 /// Shows `what` of the volume on `device`.
-async fn show<W: std::io::Write>(
+async fn show<W: std::io::Write + Send>(
     device: Arc<dyn BlockDevice>,
     what: &What,
     out: &mut Printer<W>,
     verbose: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut view = View { out, volume: Volume::open(device).await?, verbose };
+    let mut view = View { out, volume: Volume::open(Arc::clone(&device)).await?, verbose };
+    if matches!(what, What::Check) {
+        return view.check(device).await;
+    }
     view.show(what).await?;
     view.problems()
 }
@@ -166,6 +180,8 @@ impl<W: std::io::Write> View<'_, W> {
             What::Block { n } => self.block(BlockAddr(*n)).await,
             What::Journal { n } => self.journal(*n).await,
             What::Bitmap { n } => self.bitmap(*n).await,
+            // Has an exit status of its own.
+            What::Check => Ok(()),
         }
     }
 

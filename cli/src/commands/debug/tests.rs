@@ -176,6 +176,39 @@ fn a_wrong_checksum_is_a_problem_that_names_its_block() {
 }
 
 #[test]
+fn a_check_says_clean_or_names_rule_and_block() {
+    let sample = sample();
+    // The sample's journal is dirty; a mount closes it.
+    let (well, text, json) = show_both(&device(&sample.bytes), &What::Check);
+    assert!(!well && text.contains("journal-dirty"), "{text}");
+    assert!(json["errors"].as_u64().unwrap() > 0);
+    let device = device(&sample.bytes);
+    runtime().block_on(async {
+        let fs = Fs::mount(Arc::clone(&device), MountOptions::default(), Arc::new(Clock)).await.unwrap();
+        fs.unmount().await.unwrap();
+    });
+    let (well, text, json) = show_both(&device, &What::Check);
+    assert!(well && text.trim_end().ends_with("clean: 0 error(s), 0 note(s)"), "{text}");
+    assert_eq!(
+        (&json["findings"], &json["complete"], &json["errors"]),
+        (&Value::Array(vec![]), &true.into(), &0.into())
+    );
+
+    let at = sample.hashed * BLOCK_BYTES as u64;
+    let block = runtime().block_on(device.read(at, IoBuf::zeroed(BLOCK_BYTES))).unwrap();
+    let mut damaged = IoBuf::copied_from(&block);
+    // One link more than there are, and a true checksum.
+    damaged[55] ^= 8;
+    fs_core::format::meta::seal(BlockAddr(sample.hashed), &mut damaged, 0, 1);
+    runtime().block_on(device.write(at, damaged, Durability::Cached)).unwrap();
+    let (well, text, json) = show_both(&device, &What::Check);
+    assert!(!well && text.trim_end().ends_with("damaged: 1 error(s), 0 note(s)"), "{text}");
+    let finding = &json["findings"][0];
+    assert_eq!((&finding["rule"], &finding["block"]), (&"link-count".into(), &sample.hashed.into()));
+    assert_eq!((&finding["severity"], &finding["inode"]), (&"error".into(), &sample.hashed.into()));
+}
+
+#[test]
 fn damaged_volumes_end_every_look_without_a_panic() {
     let sample = sample();
     let mut state = 1;
