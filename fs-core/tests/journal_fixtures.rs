@@ -1,13 +1,12 @@
 //! Journals that the Linux kernel left dirty, replayed by lunfs on one copy and by `fsck.gfs2` on another.
 //!
-//! The images are looked for in the folder `LUNFS_FIXTURES`, or in `../shared/fixtures` beside the repository; without
-//! them, or without `fsck.gfs2`, there is nothing to compare.
+//! The images are those of `tests/fixtures`, or of the folder `LUNFS_FIXTURES`.
 
 // A test as a whole: what fails may panic.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use block::device::{BlockDevice, IoBuf};
 use fs_core::addr::{BlockAddr, InodeNo};
@@ -23,18 +22,9 @@ use fs_core::journal::recover::{Recovery, Replayed};
 /// Start of the entries of a directory, or of the pointers of a tree, in a dinode.
 const DINODE_PAYLOAD: usize = 232;
 
-fn fixture(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("LUNFS_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures"), PathBuf::from);
-    let path = folder.join(name);
-    let missing =
-        |tool: &&str| Command::new(tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err();
-    let missing: Vec<&str> = ["fsck.gfs2", "zstd"].into_iter().filter(missing).collect();
-    if !path.exists() || !missing.is_empty() {
-        println!("skipped: needs {}, and these tools: {missing:?}", path.display());
-        return None;
-    }
-    Some(path)
+fn fixture(name: &str) -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    std::env::var_os("LUNFS_FIXTURES").map_or_else(own, PathBuf::from).join(name)
 }
 
 /// Just enough of a reader to find the journals of a volume whose system directories are small.
@@ -167,7 +157,7 @@ async fn assert_same(ours: &Path, theirs: &Path) {
 }
 
 async fn check(name: &str, journals: usize) {
-    let Some(packed) = fixture(&format!("{name}.img.zst")) else { return };
+    let packed = fixture(&format!("{name}.img.zst"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (ours, theirs) = (folder.join(format!("{name}-ours.img")), folder.join(format!("{name}-theirs.img")));
     for target in [&ours, &theirs] {

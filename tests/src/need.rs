@@ -78,12 +78,8 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }
 
-/// The volumes written by the Linux kernel: `LUNFS_FIXTURES`, or `shared/fixtures` beside the repository.
+/// The volumes written by the Linux kernel: `LUNFS_FIXTURES`, or those of the repository.
 #[must_use]
-pub fn fixtures() -> Option<PathBuf> {
-    let given = std::env::var_os("LUNFS_FIXTURES").map(PathBuf::from);
-    let beside = repository().parent().map(|dir| dir.join("shared/fixtures"));
-    // A work tree of the repository may stand one level deeper.
-    let above = repository().parent().and_then(Path::parent).map(|dir| dir.join("shared/fixtures"));
-    [given, beside, above].into_iter().flatten().find(|dir| dir.join("manifest").is_file())
+pub fn fixtures() -> PathBuf {
+    std::env::var_os("LUNFS_FIXTURES").map_or_else(|| repository().join("tests/fixtures"), PathBuf::from)
 }

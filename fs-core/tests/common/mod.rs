@@ -247,24 +247,16 @@ pub(crate) async fn new_volume_with(maker: Maker, size: BlockSize, journals: u32
     }
 }
 
-/// A volume that the Linux kernel wrote, if it is here: in the folder `LUNFS_FIXTURES`, or beside the repository.
-pub(crate) fn fixture(name: &str) -> Option<ForkDisk> {
-    let given = std::env::var_os("LUNFS_FIXTURES").map(std::path::PathBuf::from);
-    // A work tree of the repository may stand one level deeper.
-    let beside = ["../../shared/fixtures", "../../../shared/fixtures"];
-    let beside = beside.map(|folder| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)));
-    let folders = std::iter::once(given).chain(beside).flatten();
-    let packed = folders.map(|folder| folder.join(format!("{name}.img.zst"))).find(|path| path.exists());
-    let Some(packed) = packed else {
-        println!("{name} is left out: the volumes of the kernel are not here");
-        return None;
-    };
+/// A volume that the Linux kernel wrote: from the folder `LUNFS_FIXTURES`, or from the repository.
+pub(crate) fn fixture(name: &str) -> ForkDisk {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let packed = std::env::var_os("LUNFS_FIXTURES").map_or_else(own, Into::into).join(format!("{name}.img.zst"));
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
     let mut zstd = std::process::Command::new("zstd");
     let unpacked = zstd.args(["-q", "-d", "--long=27"]).arg(packed).arg("-o").arg(&image).status();
     assert!(unpacked.expect("zstd is needed").success());
-    Some(ForkDisk::from_bytes(&std::fs::read(&image).unwrap()))
+    ForkDisk::from_bytes(&std::fs::read(&image).unwrap())
 }
 
 /// What `fsck.gfs2 -n` objects to; `None` for a clean volume.
