@@ -154,6 +154,12 @@ impl Mount {
         }
         .ok()
         .text();
+        if said.contains("mounted elsewhere") {
+            // Somebody made a mount namespace meanwhile, and has a copy of the mount until that ends.
+            until("the copy of the mount is gone", Duration::from_secs(120), || {
+                pid.is_none_or(|pid| matches!(process_state(pid), None | Some('Z')))
+            });
+        }
         let child = self.daemon.as_mut().and_then(|daemon| daemon.child.take());
         if let Some(mut child) = child {
             // Ended, though not yet waited for: that is ours to do.
