@@ -1,5 +1,6 @@
 //! Ctrl-C and other signals that end a program: everything is taken down before it ends.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -32,10 +33,12 @@ pub(super) fn clean_up_on_signals(place: Place) -> anyhow::Result<()> {
         });
         CLEANING_UP.store(true, Ordering::SeqCst);
         let cleaned = place.clean_up();
-        match cleaned {
-            Ok(()) => eprintln!("lunfs demo: interrupted; {} is gone", place.dir().display()),
-            Err(error) => eprintln!("lunfs demo: interrupted; {error:#}"),
-        }
+        let line = match cleaned {
+            Ok(()) => format!("{} is gone", place.dir().display()),
+            Err(error) => format!("{error:#}"),
+        };
+        // Whoever read this may have gone as well; that must not keep the process from its end.
+        let _ = writeln!(std::io::stderr(), "lunfs demo: interrupted; {line}");
         std::process::exit(128 + number);
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting a thread")?;
