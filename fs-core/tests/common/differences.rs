@@ -22,6 +22,7 @@ const ONLY_OURS: &[(&str, &str)] = &[
     ("name-twice", "it does not compare names"),
     ("goal", "it does not look at the goals of system files"),
     ("xattr-chain", "it does not look at the lengths of all records"),
+    ("xattr-last", "it does not look at which record is the last"),
     ("xattr-value", "it does not look at the lengths of values"),
     ("statfs", "it compares the statfs file alone, without what mounts will add to it"),
     ("quota-change-twice", "it looks at the headers of quota change blocks only; the kernel takes it for damage"),
@@ -46,6 +47,7 @@ const ONLY_OURS: &[(&str, &str)] = &[
 /// Rules with which come others that follow from them.
 const EXCUSES: &[(&str, &str)] = &[
     ("xattr-list-hole", "it stops at the first zero in a list of extended attribute blocks; the kernel does not"),
+    ("dirent-chain", "a record that leads out of its block ends its walk over the entries"),
     ("parent-wrong", "it sets `..` right in memory, also with -n, before it counts names"),
 ];
 
