@@ -30,12 +30,19 @@ impl Session {
         options: TransportOptions,
     ) -> io::Result<Self> {
         let driver = Driver::new(runtime);
-        let transport = FuserTransport::new(handlers, driver.clone(), options);
+        let transport = FuserTransport::new(Arc::clone(&handlers), driver.clone(), options);
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = true;
         // Who may do what is checked by the kernel (default_permissions), not by fuser.
         let inner = fuser::Session::from_fd(transport, fuse, fuser::SessionACL::All, config)?;
+        let notifier = inner.notifier();
+        handlers.tell_by(Box::new(move |node| {
+            // From offset −1 on means: attributes only. That waits for nothing. The kernel may not know the inode any more.
+            if let Err(error) = notifier.inval_inode(fuser::INodeNo(node.0), -1, 0) {
+                tracing::trace!(%error, "the kernel was not told to forget attributes");
+            }
+        }));
         Ok(Self { inner, driver })
     }
 

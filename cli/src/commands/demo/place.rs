@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -147,6 +148,9 @@ impl Place {
 
     /// Ends the daemon, takes the volume out of the tree, removes the folder. Needs nothing to be as it should.
     pub(super) fn clean_up(&self) -> anyhow::Result<()> {
+        // A signal may come while the demo cleans up by itself: the second then finds nothing to do.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock();
         if Registered::serving(&self.image()).is_some() && self.unmount().is_err() {
             self.kill().ok();
         }
@@ -165,7 +169,12 @@ impl Place {
             }
             _ => {}
         }
-        fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.dir.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How to get to where the mount can be seen, if that is not everywhere.
