@@ -398,8 +398,8 @@ pub enum CorruptKind {
         /// What stands there.
         kind: u8,
     },
-    /// A record in use has no name.
-    #[error("extended attribute record at byte {offset} has no name")]
+    /// A record in use has no name, or one with a zero in it.
+    #[error("extended attribute record at byte {offset} has no name, or one with a zero byte")]
     XattrName {
         /// Offset in the block.
         offset: usize,

@@ -186,6 +186,10 @@ impl Record {
         if record.name.end.max(record.value.end).max(record.pointers.end) > offset + len {
             return Err(CorruptKind::XattrFit { offset });
         }
+        // Names are listed one behind the other with a zero between them: one inside makes two of a name.
+        if rest.iter().skip(HEADER_BYTES).take(record.name.len()).any(|byte| *byte == 0) {
+            return Err(CorruptKind::XattrName { offset });
+        }
         Ok(record)
     }
 
