@@ -55,9 +55,13 @@ pub enum ClaimError {
 /// A disk that is claimed. Dropping it ends the claim.
 #[derive(Debug)]
 pub struct Claim {
+    /// Carries the lock that other processes of ours respect.
     _fd: OwnedFd,
     /// The file below, if the disk is a loop device.
     _backing: Option<OwnedFd>,
+    /// Keeps everybody else from a device.
+    exclusive: Option<OwnedFd>,
+    path: PathBuf,
 }
 
 impl Claim {
@@ -66,26 +70,42 @@ impl Claim {
     /// # Errors
     /// `InUse`, `Io`.
     pub fn take(path: &Path, sharing: Sharing) -> Result<Self, ClaimError> {
-        let failed = |source| claim_failed(path, source);
-        let is_device = std::fs::metadata(path).map_err(failed)?.file_type().is_block_device();
-        let fd = match sharing {
-            // O_EXCL on a device makes the kernel refuse mounts and other exclusive users for as long as it is open.
-            Sharing::Exclusive => open(path, true, is_device).map_err(failed)?,
+        match sharing {
+            Sharing::Exclusive => {
+                let mut claim = Self::against_ours(path)?;
+                claim.exclude_others()?;
+                Ok(claim)
+            }
             Sharing::Shared => {
-                if is_device {
+                let failed = |source| claim_failed(path, source);
+                if is_device(path).map_err(failed)? {
                     look(path).map_err(failed)?;
                 }
-                open(path, false, false).map_err(failed)?
+                Self::locked(path, sharing)
             }
+        }
+    }
+
+    /// Claims a disk against other processes of ours only. Whoever has this claim knows that none of them uses the disk,
+    /// also if somebody else does. Does not wait.
+    ///
+    /// # Errors
+    /// `InUse`, `Io`.
+    pub fn against_ours(path: &Path) -> Result<Self, ClaimError> {
+        Self::locked(path, Sharing::Exclusive)
+    }
+
+    fn locked(path: &Path, sharing: Sharing) -> Result<Self, ClaimError> {
+        let failed = |source| claim_failed(path, source);
+        let (write, kind) = match sharing {
+            Sharing::Exclusive => (true, libc::F_WRLCK),
+            Sharing::Shared => (false, libc::F_RDLCK),
         };
-        let kind = match sharing {
-            Sharing::Exclusive => libc::F_WRLCK,
-            Sharing::Shared => libc::F_RDLCK,
-        };
+        let fd = open(path, write, false).map_err(failed)?;
         lock(fd.as_fd(), kind, Range::WHOLE).map_err(failed)?;
-        let backing = match is_device.then(|| Backing::of(fd.as_fd())).flatten() {
+        let backing = match Backing::of(fd.as_fd()) {
             // The file may have another name by now, or lie where this process cannot reach it: then it is left alone.
-            Some(below) => match open(&below.path, sharing == Sharing::Exclusive, false) {
+            Some(below) => match open(&below.path, write, false) {
                 Ok(file) => {
                     lock(file.as_fd(), kind, below.range).map_err(failed)?;
                     Some(file)
@@ -94,7 +114,32 @@ impl Claim {
             },
             None => None,
         };
-        Ok(Self { _fd: fd, _backing: backing })
+        Ok(Self { _fd: fd, _backing: backing, exclusive: None, path: path.to_owned() })
+    }
+
+    /// Makes the kernel refuse mounts and other exclusive users of a device, for as long as this claim lives or until
+    /// [`Claim::lend`]. Nothing changes for an image file, and if it is so already.
+    ///
+    /// # Errors
+    /// `InUse`, `Io`.
+    pub fn exclude_others(&mut self) -> Result<(), ClaimError> {
+        let failed = |source| claim_failed(&self.path, source);
+        if self.exclusive.is_none() && is_device(&self.path).map_err(failed)? {
+            self.exclusive = Some(open(&self.path, true, true).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Lets somebody else have a device exclusively, on behalf of whoever holds this claim: the kernel, for a filesystem
+    /// that is being mounted. Other processes of ours stay locked out.
+    pub fn lend(&mut self) {
+        self.exclusive = None;
+    }
+
+    /// Whether everybody else is kept from a block device by this claim itself.
+    #[must_use]
+    pub fn excludes_others(&self) -> bool {
+        self.exclusive.is_some()
     }
 }
 
@@ -107,6 +152,11 @@ fn claim_failed(path: &Path, source: io::Error) -> ClaimError {
     }
 }
 
+fn is_device(path: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(path)?.file_type().is_block_device())
+}
+
+/// O_EXCL on a device makes the kernel refuse mounts and other exclusive users for as long as it is open.
 fn open(path: &Path, write: bool, exclusive: bool) -> io::Result<OwnedFd> {
     let flags = if exclusive { OFlags::EXCL | OFlags::CLOEXEC } else { OFlags::CLOEXEC };
     let file =
@@ -149,8 +199,8 @@ struct Backing {
 
 impl Backing {
     /// `None` for other devices, and where the kernel does not tell.
-    fn of(device: BorrowedFd<'_>) -> Option<Self> {
-        let number = rustix::fs::fstat(device).ok()?.st_rdev;
+    fn of(disk: BorrowedFd<'_>) -> Option<Self> {
+        let number = rustix::fs::fstat(disk).ok()?.st_rdev;
         let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
         Self::in_sysfs(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
     }

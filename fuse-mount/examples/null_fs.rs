@@ -1,330 +1,301 @@
 //! A filesystem that does nothing: names and sizes are kept in memory, data is thrown away and reads as zeroes.
 //!
-//! It is the floor for benchmarks: what FUSE and fuser cost when the filesystem behind them costs nothing. It asks the
-//! kernel for the same as a mount of lunfs does.
+//! It is the floor for benchmarks: what FUSE and a transport cost when the filesystem behind them costs nothing. It asks
+//! the kernel for the same as a mount of lunfs does.
 //!
-//! `null_fs DIR` mounts it, and ends when DIR is unmounted.
+//! `null_fs DIR [native|fuser]` mounts it, and ends when DIR is unmounted.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::io;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use fuse_mount::kernel::TransportOptions;
-use fuse_mount::mount::options::Options;
-use fuse_mount::mount::syscall;
-use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+use fs_core::addr::InodeNo;
+use fs_core::attr::{
+    Attr, Caller, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, Timestamp, WriteFlags,
 };
+use fuse_mount::kernel::{
+    Attributes, Entry, Errno, Found, NodeId, Opened, Service, Session, StatfsAnswer, Transport, TransportOptions,
+};
+use fuse_mount::mount::options::Options;
+use fuse_mount::mount::syscall::{self, FsType, Source};
 
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const BLOCK_BYTES: u32 = 4096;
-
-const WANTED: InitFlags = InitFlags::FUSE_ATOMIC_O_TRUNC
-    .union(InitFlags::FUSE_PARALLEL_DIROPS)
-    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
-    .union(InitFlags::FUSE_CACHE_SYMLINKS)
-    .union(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
-    .union(InitFlags::FUSE_EXPLICIT_INVAL_DATA);
+const EXISTS: Errno = Errno(17);
+const NOT_FOUND: Errno = Errno(2);
 
 /// Inodes and the names in directories. Inodes are never freed: a benchmark ends before that matters.
 struct Tree {
-    inodes: HashMap<u64, FileAttr>,
-    names: HashMap<(u64, OsString), u64>,
+    inodes: HashMap<u64, Attr>,
+    names: HashMap<(u64, Vec<u8>), u64>,
     next: u64,
-    zeroes: Vec<u8>,
 }
 
 struct NullFs {
     tree: Mutex<Tree>,
-    options: TransportOptions,
+    zeroes: Arc<[u8]>,
+}
+
+/// So many zeroes.
+struct Zeroes {
+    all: Arc<[u8]>,
+    len: usize,
+}
+
+impl Deref for Zeroes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.all.get(..self.len).unwrap_or_default()
+    }
 }
 
 impl NullFs {
-    fn new(options: TransportOptions) -> Self {
-        let root = attributes(INodeNo::ROOT, FileType::Directory, 0o755);
-        let zeroes = vec![0; options.write_max_bytes as usize];
-        let tree = Tree { inodes: HashMap::from([(1, root)]), names: HashMap::new(), next: 2, zeroes };
-        Self { tree: Mutex::new(tree), options }
+    fn new(options: &TransportOptions) -> Self {
+        let root = attr(NodeId::ROOT.0, FileKind::Directory, 0o755);
+        let inodes = root.map(|root| (root.ino.get(), root)).into_iter().collect();
+        let tree = Tree { inodes, names: HashMap::new(), next: 2 };
+        let zeroes = vec![0; usize::try_from(options.write_max_bytes).unwrap_or_default()].into();
+        Self { tree: Mutex::new(tree), zeroes }
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make(&self, parent: INodeNo, name: &OsStr, kind: FileType, mode: u32) -> Result<FileAttr, Errno> {
+    fn make(&self, parent: NodeId, name: &[u8], kind: FileKind, mode: u32) -> Result<Entry, Errno> {
         let mut tree = self.tree();
-        let name = (parent.0, name.to_owned());
+        let name = (parent.0, name.to_vec());
         if tree.names.contains_key(&name) {
-            return Err(Errno::EEXIST);
+            return Err(EXISTS);
         }
-        let ino = tree.next;
+        let number = tree.next;
+        let attr = attr(number, kind, mode & 0o7777).ok_or(Errno::IO)?;
         tree.next += 1;
-        let attr = attributes(INodeNo(ino), kind, u16::try_from(mode & 0o7777).unwrap_or_default());
-        tree.inodes.insert(ino, attr);
-        tree.names.insert(name, ino);
-        Ok(attr)
+        tree.inodes.insert(number, attr);
+        tree.names.insert(name, number);
+        Ok(entry(attr))
     }
 
-    fn remove(&self, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        match self.tree().names.remove(&(parent.0, name.to_owned())) {
-            Some(_) => reply.ok(),
-            None => reply.error(Errno::ENOENT),
-        }
+    fn remove(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
+        self.tree().names.remove(&(parent.0, name.to_vec())).map(drop).ok_or(NOT_FOUND)
+    }
+
+    /// By ascending inode number, which is stable while names come and go.
+    fn names_of(&self, dir: NodeId, after: u64) -> Vec<(DirEntry, Attr)> {
+        let tree = self.tree();
+        let mut names: Vec<_> =
+            tree.names.iter().filter(|((parent, _), number)| *parent == dir.0 && **number > after).collect();
+        names.sort_unstable_by_key(|(_, number)| **number);
+        let found = names.into_iter().filter_map(|((_, name), number)| {
+            let attr = *tree.inodes.get(number)?;
+            Some((DirEntry { ino: attr.ino, kind: attr.kind, name: name.clone(), cookie: *number }, attr))
+        });
+        found.collect()
     }
 }
 
-fn attributes(ino: INodeNo, kind: FileType, perm: u16) -> FileAttr {
-    let now = SystemTime::now();
-    FileAttr {
-        ino,
-        size: 0,
-        blocks: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        crtime: now,
+fn attr(number: u64, kind: FileKind, permissions: u32) -> Option<Attr> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp { sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nsec: since.subsec_nanos() };
+    Some(Attr {
+        ino: InodeNo::new(number)?,
+        generation: 0,
         kind,
-        perm,
+        permissions,
         nlink: 1,
         uid: 0,
         gid: 0,
-        rdev: 0,
-        blksize: BLOCK_BYTES,
-        flags: 0,
-    }
+        rdev: (0, 0),
+        size_bytes: 0,
+        sectors: 0,
+        block_size_bytes: BLOCK_BYTES,
+        atime: now,
+        mtime: now,
+        ctime: now,
+    })
 }
 
-fn send_entry(reply: ReplyEntry, made: Result<FileAttr, Errno>) {
-    match made {
-        Ok(attr) => reply.entry(&FOREVER, &attr, Generation(0)),
-        Err(errno) => reply.error(errno),
-    }
+fn entry(attr: Attr) -> Entry {
+    Entry { node: NodeId(attr.ino.get()), attr, valid: FOREVER }
 }
 
-impl Filesystem for NullFs {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = WANTED & config.capabilities();
-        config.add_capabilities(wanted).map_err(|missing| io::Error::other(format!("{missing:?}")))?;
-        config.set_max_write(self.options.write_max_bytes).ok();
-        config.set_max_background(self.options.background_max).ok();
+impl Service for NullFs {
+    type Data = Zeroes;
+
+    async fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Found, Errno> {
+        let tree = self.tree();
+        let found = tree.names.get(&(parent.0, name.to_vec())).and_then(|number| tree.inodes.get(number));
+        Ok(found.map_or(Found::Nothing { valid: FOREVER }, |attr| Found::Entry(entry(*attr))))
+    }
+
+    fn forget(&self, _node: NodeId, _count: u64) {}
+
+    async fn getattr(&self, node: NodeId) -> Result<Attributes, Errno> {
+        let attr = *self.tree().inodes.get(&node.0).ok_or(Errno::STALE)?;
+        Ok(Attributes { attr, valid: FOREVER })
+    }
+
+    async fn setattr(&self, node: NodeId, change: &SetAttr, _caller: Caller) -> Result<Attributes, Errno> {
+        let mut tree = self.tree();
+        let attr = tree.inodes.get_mut(&node.0).ok_or(Errno::STALE)?;
+        attr.permissions = change.permissions.unwrap_or(attr.permissions);
+        attr.uid = change.uid.unwrap_or(attr.uid);
+        attr.gid = change.gid.unwrap_or(attr.gid);
+        attr.size_bytes = change.size_bytes.unwrap_or(attr.size_bytes);
+        Ok(Attributes { attr: *attr, valid: FOREVER })
+    }
+
+    async fn readlink(&self, _node: NodeId) -> Result<Vec<u8>, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    async fn mknod(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        _rdev: (u32, u32),
+        _caller: Caller,
+    ) -> Result<Entry, Errno> {
+        self.make(parent, name, FileKind::from_mode(mode).unwrap_or(FileKind::Regular), mode)
+    }
+
+    async fn create(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        _exclusive: bool,
+        _flags: OpenFlags,
+        _caller: Caller,
+    ) -> Result<(Entry, Opened), Errno> {
+        Ok((self.make(parent, name, FileKind::Regular, mode)?, Opened { keep_cache: true }))
+    }
+
+    async fn mkdir(&self, parent: NodeId, name: &[u8], mode: u32, _caller: Caller) -> Result<Entry, Errno> {
+        self.make(parent, name, FileKind::Directory, mode)
+    }
+
+    async fn symlink(&self, parent: NodeId, name: &[u8], _target: &[u8], _caller: Caller) -> Result<Entry, Errno> {
+        self.make(parent, name, FileKind::Symlink, 0o777)
+    }
+
+    async fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8]) -> Result<Entry, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    async fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
+        self.remove(parent, name)
+    }
+
+    async fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
+        self.remove(parent, name)
+    }
+
+    async fn rename(&self, source: (NodeId, &[u8]), target: (NodeId, &[u8]), _mode: RenameMode) -> Result<(), Errno> {
+        let mut tree = self.tree();
+        let number = tree.names.remove(&(source.0.0, source.1.to_vec())).ok_or(NOT_FOUND)?;
+        tree.names.insert((target.0.0, target.1.to_vec()), number);
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let tree = self.tree();
-        match tree.names.get(&(parent.0, name.to_owned())).and_then(|ino| tree.inodes.get(ino)) {
-            Some(attr) => reply.entry(&FOREVER, attr, Generation(0)),
-            None => reply.entry(&FOREVER, &attributes(INodeNo(0), FileType::RegularFile, 0), Generation(0)),
-        }
+    async fn open(&self, _node: NodeId, _flags: OpenFlags, _caller: Caller) -> Result<Opened, Errno> {
+        Ok(Opened { keep_cache: true })
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        match self.tree().inodes.get(&ino.0) {
-            Some(attr) => reply.attr(&FOREVER, attr),
-            None => reply.error(Errno::ESTALE),
-        }
+    async fn read(&self, node: NodeId, offset_bytes: u64, len_bytes: u32) -> Result<Zeroes, Errno> {
+        let size = self.tree().inodes.get(&node.0).map_or(0, |attr| attr.size_bytes);
+        let left = size.saturating_sub(offset_bytes).min(len_bytes.into());
+        Ok(Zeroes { all: Arc::clone(&self.zeroes), len: usize::try_from(left).unwrap_or_default() })
     }
 
-    fn setattr(
+    async fn write(
         &self,
-        _request: &Request,
-        ino: INodeNo,
-        mode: Option<u32>,
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
-        _crtime: Option<SystemTime>,
-        _chgtime: Option<SystemTime>,
-        _bkuptime: Option<SystemTime>,
-        _flags: Option<fuser::BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        match self.tree().inodes.get_mut(&ino.0) {
-            Some(attr) => {
-                attr.perm = mode.and_then(|mode| u16::try_from(mode & 0o7777).ok()).unwrap_or(attr.perm);
-                attr.uid = uid.unwrap_or(attr.uid);
-                attr.gid = gid.unwrap_or(attr.gid);
-                attr.size = size.unwrap_or(attr.size);
-                reply.attr(&FOREVER, attr);
-            }
-            None => reply.error(Errno::ESTALE),
-        }
-    }
-
-    fn mknod(
-        &self,
-        _request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        _rdev: u32,
-        reply: ReplyEntry,
-    ) {
-        send_entry(reply, self.make(parent, name, FileType::RegularFile, mode));
-    }
-
-    fn mkdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        send_entry(reply, self.make(parent, name, FileType::Directory, mode));
-    }
-
-    fn symlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, _target: &Path, reply: ReplyEntry) {
-        send_entry(reply, self.make(parent, name, FileType::Symlink, 0o777));
-    }
-
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove(parent, name, reply);
-    }
-
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove(parent, name, reply);
-    }
-
-    fn rename(
-        &self,
-        _request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        new_parent: INodeNo,
-        new_name: &OsStr,
-        _flags: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
+        node: NodeId,
+        offset_bytes: u64,
+        data: Vec<u8>,
+        _flags: WriteFlags,
+        _caller: Caller,
+    ) -> Result<u32, Errno> {
         let mut tree = self.tree();
-        match tree.names.remove(&(parent.0, name.to_owned())) {
-            Some(ino) => {
-                tree.names.insert((new_parent.0, new_name.to_owned()), ino);
-                reply.ok();
-            }
-            None => reply.error(Errno::ENOENT),
-        }
+        let attr = tree.inodes.get_mut(&node.0).ok_or(Errno::STALE)?;
+        attr.size_bytes = attr.size_bytes.max(offset_bytes.saturating_add(data.len() as u64));
+        attr.sectors = attr.size_bytes.div_ceil(512);
+        u32::try_from(data.len()).map_err(|_| Errno::INVAL)
     }
 
-    fn create(
+    async fn seek(&self, _node: NodeId, _offset_bytes: i64, _target: SeekTarget) -> Result<i64, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    async fn fsync(&self, _node: NodeId) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    async fn syncfs(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    async fn readdir(
         &self,
-        _request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
-        match self.make(parent, name, FileType::RegularFile, mode) {
-            Ok(attr) => {
-                reply.created(&FOREVER, &attr, Generation(0), FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-            }
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-    }
-
-    fn read(
-        &self,
-        _request: &Request,
-        ino: INodeNo,
-        _handle: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let tree = self.tree();
-        let left = tree.inodes.get(&ino.0).map_or(0, |attr| attr.size.saturating_sub(offset));
-        let len = usize::try_from(left.min(size.into())).unwrap_or_default();
-        reply.data(tree.zeroes.get(..len).unwrap_or_default());
-    }
-
-    fn write(
-        &self,
-        _request: &Request,
-        ino: INodeNo,
-        _handle: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _write_flags: WriteFlags,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        match self.tree().inodes.get_mut(&ino.0) {
-            Some(attr) => {
-                attr.size = attr.size.max(offset.saturating_add(data.len() as u64));
-                attr.blocks = attr.size.div_ceil(512);
-                reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
-            }
-            None => reply.error(Errno::ESTALE),
-        }
-    }
-
-    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn fsync(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
-    }
-
-    fn fsyncdir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
-    }
-
-    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    /// Lists by ascending inode number, which is stable while names come and go.
-    fn readdir(&self, _request: &Request, dir: INodeNo, _handle: FileHandle, after: u64, mut reply: ReplyDirectory) {
-        let tree = self.tree();
-        let mut names: Vec<_> =
-            tree.names.iter().filter(|((parent, _), ino)| *parent == dir.0 && **ino > after).collect();
-        names.sort_unstable_by_key(|(_, ino)| **ino);
-        for ((_, name), ino) in names {
-            let kind = tree.inodes.get(ino).map_or(FileType::RegularFile, |attr| attr.kind);
-            if reply.add(INodeNo(*ino), *ino, kind, name) {
+        node: NodeId,
+        after: u64,
+        add: &mut (dyn FnMut(&DirEntry) -> bool + Send),
+    ) -> Result<(), Errno> {
+        for (name, _) in self.names_of(node, after) {
+            if !add(&name) {
                 break;
             }
         }
-        reply.ok();
+        Ok(())
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let (total, name_max) = (1 << 30, 255);
-        reply.statfs(total, total, total, total, total, BLOCK_BYTES, name_max, BLOCK_BYTES);
+    async fn readdirplus(
+        &self,
+        node: NodeId,
+        after: u64,
+        add: &mut (dyn FnMut(&DirEntry, &Entry) -> bool + Send),
+    ) -> Result<(), Errno> {
+        for (name, attr) in self.names_of(node, after) {
+            if !add(&name, &entry(attr)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::EOPNOTSUPP);
-    }
-
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::EOPNOTSUPP);
+    async fn statfs(&self) -> Result<StatfsAnswer, Errno> {
+        let blocks = 1 << 30;
+        Ok(StatfsAnswer {
+            block_size_bytes: BLOCK_BYTES,
+            blocks_total: blocks,
+            blocks_free: blocks,
+            blocks_available: blocks,
+            inodes_total: blocks,
+            inodes_free: blocks,
+            name_max_bytes: 255,
+        })
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let dir = std::env::args_os().nth(1).ok_or("usage: null_fs DIR")?;
-    let dir = std::fs::canonicalize(dir)?;
-    let options = TransportOptions::default();
+    let mut arguments = std::env::args_os().skip(1);
+    let dir = std::fs::canonicalize(arguments.next().ok_or("usage: null_fs DIR [native|fuser]")?)?;
+    let transport = match arguments.next().as_deref().and_then(|name| name.to_str()) {
+        None | Some("native") => Transport::Native,
+        Some("fuser") => Transport::Fuser,
+        Some(other) => return Err(format!("{other}: no such transport").into()),
+    };
+    let options = TransportOptions { transport, ..TransportOptions::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
     let fuse = syscall::open_fuse()?;
-    syscall::mount(&fuse, Path::new("null"), &dir, &Options::default())?;
-    let mut config = fuser::Config::default();
-    config.n_threads = Some(options.threads);
-    config.clone_fd = true;
-    let session = Session::from_fd(NullFs::new(options), fuse, SessionACL::All, config)?;
+    let source = Source { kind: FsType::Fuse, device: Path::new("null"), sector_bytes: 0 };
+    syscall::mount(&fuse, source, &dir, &Options::default())?;
+    let service = Arc::new(NullFs::new(&options));
+    let session = Session::open(fuse, service, runtime.handle().clone(), options)?;
     syscall::set_readahead(syscall::mounted_at(&dir)?, options.write_max_bytes);
-    Ok(session.run()?)
+    drop(session.run()?);
+    Ok(())
 }

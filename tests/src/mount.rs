@@ -88,7 +88,7 @@ impl Mount {
     #[must_use]
     pub fn start(volume: &Volume, dir: &Path, options: &str) -> Self {
         let mut command = Command::new(called("mount.lunfs"));
-        command.arg(volume.image()).arg(dir).arg("-o").arg(format!("{options},foreground"));
+        command.arg(volume.image()).arg(dir).arg("-o").arg(format!("{},foreground", with_more(options)));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -267,8 +267,17 @@ pub fn detach(dir: &Path) {
 /// Runs `mount.lunfs`, whatever comes of it.
 #[track_caller]
 pub fn mount_lunfs(image: &Path, dir: &Path, options: &str) -> Outcome {
-    let args: [OsString; 4] = [image.into(), dir.into(), "-o".into(), options.into()];
+    let args: [OsString; 4] = [image.into(), dir.into(), "-o".into(), with_more(options).into()];
     run(called("mount.lunfs"), args)
+}
+
+/// Mount options of a test, and those that all tests shall run with (`LUNFS_TEST_OPTIONS`). The test's own come last, so
+/// that they win.
+fn with_more(options: &str) -> String {
+    match std::env::var("LUNFS_TEST_OPTIONS") {
+        Ok(more) if !more.is_empty() => format!("{more},{options}"),
+        _ => options.to_owned(),
+    }
 }
 
 /// The mount point of a killed daemon cannot be asked whether it is a directory.
@@ -318,8 +327,8 @@ pub fn process_state(pid: u32) -> Option<char> {
 /// One mount of /proc/self/mountinfo.
 #[derive(Debug, Clone)]
 pub struct MountLine {
-    /// Minor device number: for FUSE, the name of the connection in fusectl.
-    pub minor: u64,
+    /// Device number as the kernel counts: for FUSE, the name of the connection in fusectl.
+    pub connection: u64,
     /// Where.
     pub dir: PathBuf,
     /// Type with its subtype.
@@ -337,9 +346,15 @@ pub fn mountinfo() -> Vec<MountLine> {
             let (left, right) = line.split_once(" - ")?;
             let left: Vec<&str> = left.split(' ').collect();
             let right: Vec<&str> = right.split(' ').collect();
-            let minor = left.get(2)?.split_once(':')?.1.parse().ok()?;
+            let (major, minor) = left.get(2)?.split_once(':')?;
+            let connection = major.parse::<u64>().ok()? << 20 | minor.parse::<u64>().ok()?;
             let dir = PathBuf::from(left.get(4)?.replace("\\040", " "));
-            Some(MountLine { minor, dir, fstype: (*right.first()?).to_owned(), source: (*right.get(1)?).to_owned() })
+            Some(MountLine {
+                connection,
+                dir,
+                fstype: (*right.first()?).to_owned(),
+                source: (*right.get(1)?).to_owned(),
+            })
         })
         .collect()
 }

@@ -109,7 +109,7 @@ fn abort_connection(dir: &Path) {
     let Some(line) = crate::mount::mountinfo().into_iter().find(|line| line.dir == dir) else { return };
     if line.fstype.starts_with("fuse") {
         quietly(Command::new("mount").args(["-t", "fusectl", "none", "/sys/fs/fuse/connections"]));
-        let _ = std::fs::write(format!("/sys/fs/fuse/connections/{}/abort", line.minor), "1");
+        let _ = std::fs::write(format!("/sys/fs/fuse/connections/{}/abort", line.connection), "1");
     }
 }
 

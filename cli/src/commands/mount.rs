@@ -72,6 +72,7 @@ Options, separated by commas:
   commit=SECONDS     longest time that changes stay in memory (5)
   cache=SIZE         memory for cached blocks (256M)
   no_io_uring        read by threads instead of io_uring
+  transport=fuser    speak with the kernel through the library fuser (native)
   foreground         stay in front, log to standard error
 Options of fstab, systemd and mount.gfs2 that mean nothing here are ignored.";
 

@@ -22,6 +22,7 @@ use crate::mount::{leftover, mountinfo, spec, syscall, target};
 
 pub mod clock;
 pub mod detach;
+mod memory;
 pub mod registry;
 mod serve;
 
@@ -151,9 +152,9 @@ impl Places {
             Err(error) if options.fs.read_only && error.is_read_only_medium() => open(true),
             opened => opened,
         };
-        match Claim::take(&self.device, Sharing::Exclusive) {
+        match self.claim() {
             Ok(claim) => Ok((claim, open_claimed()?)),
-            Err(error @ ClaimError::InUse { .. }) => {
+            Err(MountError::Claim(error @ ClaimError::InUse { .. })) => {
                 if self.refuse_if_mounted()? {
                     self.open(options)
                 } else {
@@ -161,14 +162,32 @@ impl Places {
                 }
             }
             // It cannot be opened for writing. Opening it once more says best why not.
-            Err(error) => match open(false) {
+            Err(MountError::Claim(error)) => match open(false) {
                 Err(error) if options.fs.read_only && error.is_read_only_medium() => {
-                    Ok((Claim::take(&self.device, Sharing::Shared)?, open(true)?))
+                    let claim = Claim::take(&self.device, Sharing::Shared)?;
+                    leftover::clear_device(&self.device)?;
+                    Ok((claim, open(true)?))
                 }
                 Err(better) => Err(MountError::Open(better)),
                 Ok(_) => Err(MountError::Claim(error)),
             },
+            Err(error) => Err(error),
         }
+    }
+
+    /// Claims the device for writing, and clears away dead mounts of it.
+    fn claim(&self) -> Result<Claim, MountError> {
+        let mut claim = Claim::against_ours(&self.device)?;
+        // The claim proves that they are dead. The kernel holds the device for them.
+        leftover::clear_device(&self.device)?;
+        match claim.exclude_others() {
+            Err(ClaimError::InUse { .. }) if leftover::is_held(&self.device) => {
+                // It keeps everybody else from the device, too.
+                tracing::warn!("files of an earlier mount, whose daemon is dead, are still open");
+            }
+            result => result?,
+        }
+        Ok(claim)
     }
 }
 
@@ -184,15 +203,16 @@ fn mounted_already(record: registry::Record) -> MountError {
 }
 
 fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError> {
+    memory::keep_large_buffers();
     let options = &request.options;
     let places = Places::find(request)?;
     for option in &options.ignored {
         tracing::debug!(option, "accepted, without a meaning here");
     }
     let fuse = syscall::open_fuse().map_err(MountError::NoFuse)?;
-    let (claim, device) = places.open(options)?;
-    places.check_limit(device.geometry().size_bytes)?;
-    leftover::clear_device(&places.device)?;
+    let (mut claim, device) = places.open(options)?;
+    let block::device::Geometry { size_bytes, logical_sector_bytes: sector_bytes, .. } = device.geometry();
+    places.check_limit(size_bytes)?;
     // The daemon must not keep the folder busy that it was started in.
     std::env::set_current_dir("/").map_err(MountError::system("changing to the root directory"))?;
 
@@ -200,13 +220,15 @@ fn run(request: &MountRequest, reporter: &mut Reporter) -> Result<(), MountError
     let mounted = runtime.block_on(Fs::mount(device, options.fs.clone(), Arc::new(clock::Clock)));
     let fs = mounted.map_err(|source| not_mounted(&places.device, source))?;
     let handlers = Arc::new(Handlers::new(Arc::clone(&fs)));
-    let served = serve::serve(serve::Volume { runtime: &runtime, fs, handlers, fuse }, &places, options, reporter);
-    // The claim goes when the device is idle, and then the sign of it.
+    let volume = serve::Volume { runtime: &runtime, fs, handlers, fuse, claim: &mut claim, sector_bytes };
+    let served = serve::serve(volume, &places, options, reporter);
+    // The claim goes when the device is idle, then the sign of it, and then whoever waits for the end hears of it.
     runtime.shutdown_background();
     drop(claim);
     if let Some(registration) = served.registration {
         registration.take_away();
     }
+    drop(served.ended);
     served.result
 }
 

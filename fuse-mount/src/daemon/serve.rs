@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use block::claim::Claim;
 use fs_core::error::remedy;
 use fs_core::fs::Fs;
 use rustix::mount::UnmountFlags;
@@ -17,10 +18,11 @@ use super::detach::Reporter;
 use super::registry::{Registration, State};
 use crate::error::{MountError, one_line, status};
 use crate::handlers::Handlers;
-use crate::kernel::{Session, TransportOptions};
+use crate::kernel::{Ended, Session, Transport, TransportOptions};
 use crate::mount::mountinfo::FsId;
 use crate::mount::options::Options;
-use crate::mount::{connection, syscall, utab};
+use crate::mount::syscall::{self, FsType, Source};
+use crate::mount::{connection, utab};
 
 /// A volume that can answer, and the connection that will bring the questions.
 pub(super) struct Volume<'a> {
@@ -28,6 +30,9 @@ pub(super) struct Volume<'a> {
     pub(super) fs: Arc<Fs>,
     pub(super) handlers: Arc<Handlers>,
     pub(super) fuse: OwnedFd,
+    pub(super) claim: &'a mut Claim,
+    /// The device's smallest unit, in bytes.
+    pub(super) sector_bytes: u32,
 }
 
 /// How serving ended.
@@ -35,22 +40,25 @@ pub(super) struct Served {
     pub(super) result: Result<(), MountError>,
     /// To be taken away when the device is free.
     pub(super) registration: Option<Registration>,
+    /// On `fuseblk`, umount(2) returns when it is dropped: the last thing to be done.
+    pub(super) ended: Option<Ended>,
 }
 
 /// Attaches the volume to the mount point, serves until it is unmounted, and writes everything. Afterwards nothing uses
 /// the device any more.
 pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, reporter: &mut Reporter) -> Served {
-    let Volume { runtime, fs, handlers, fuse } = volume;
+    let (runtime, fs) = (volume.runtime, Arc::clone(&volume.fs));
     let background = runtime.spawn(Arc::clone(&fs).background());
-    let mut registration = None;
+    let (mut registration, mut ended) = (None, None);
     // From here on a signal unmounts; before, it ends a process that nobody depends on yet.
     let served = Stops::listen(runtime).and_then(|stops| {
-        let attached = attach(runtime, &handlers, fuse, places, options, reporter)?;
+        let attached = attach(volume, places, options, reporter)?;
         registration = register(&attached, places);
         if registration.is_some() {
-            utab::enter(&places.device, &places.target);
+            utab::enter(attached.kind, &places.device, &places.target);
         }
-        serve_attached(runtime, attached, stops, places, reporter)
+        ended = Some(serve_attached(runtime, attached, stops, places, reporter)?);
+        Ok(())
     });
     if let Some(registration) = &mut registration {
         registration.set_state(State::Stopping).ok();
@@ -68,39 +76,59 @@ pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, repo
         };
         registration.set_state(state).ok();
     }
-    Served { result: served.and(stopped), registration }
+    Served { result: served.and(stopped), registration, ended }
 }
 
 /// A volume that is attached to its mount point.
 struct Attached {
-    session: Session,
+    session: Session<Handlers>,
     fs: FsId,
+    kind: FsType,
 }
 
-fn attach(
-    runtime: &Runtime,
-    handlers: &Arc<Handlers>,
-    fuse: OwnedFd,
-    places: &Places,
-    options: &Options,
-    reporter: &Reporter,
-) -> Result<Attached, MountError> {
+fn attach(volume: Volume<'_>, places: &Places, options: &Options, reporter: &Reporter) -> Result<Attached, MountError> {
     if !reporter.is_awaited() {
         return Err(MountError::Interrupted);
     }
     let target = &places.target;
-    let refused = |source| MountError::Refused { target: target.clone(), source };
-    syscall::mount(&fuse, &places.device, target, options).map_err(refused)?;
+    let Volume { runtime, handlers, fuse, claim, sector_bytes, .. } = volume;
+    let kind = mount(&fuse, claim, sector_bytes, places, options)?;
     let opened = syscall::mounted_at(target).and_then(|fs| {
-        let options = TransportOptions { acl: options.fs.acl, ..TransportOptions::default() };
-        let session = Session::open(fuse, Arc::clone(handlers), runtime.handle().clone(), options)?;
+        let options =
+            TransportOptions { transport: options.transport, acl: options.fs.acl, ..TransportOptions::default() };
+        let session = Session::open(fuse, handlers, runtime.handle().clone(), options)?;
         syscall::set_readahead(fs, options.write_max_bytes);
-        Ok(Attached { session, fs })
+        Ok(Attached { session, fs, kind })
     });
     opened.map_err(|source| {
         syscall::unmount(target, UnmountFlags::DETACH).ok();
         MountError::System { doing: "connecting to the kernel", source }
     })
+}
+
+/// Mounts a device as `fuseblk` where that brings something: a transport that answers DESTROY, and a device that nobody
+/// else has. Everything else is mounted as plain `fuse`.
+fn mount(
+    fuse: &OwnedFd,
+    claim: &mut Claim,
+    sector_bytes: u32,
+    places: &Places,
+    options: &Options,
+) -> Result<FsType, MountError> {
+    let target = &places.target;
+    let mount = |kind| {
+        syscall::mount(fuse, Source { kind, device: &places.device, sector_bytes }, target, options).map(|()| kind)
+    };
+    if options.transport == Transport::Native && claim.excludes_others() {
+        // The kernel takes it over from here on. Who comes in between makes the mount fail.
+        claim.lend();
+        match mount(FsType::FuseBlk) {
+            Ok(kind) => return Ok(kind),
+            Err(error) => tracing::debug!(%error, "the kernel does not mount the device itself"),
+        }
+        claim.exclude_others()?;
+    }
+    mount(FsType::Fuse).map_err(|source| MountError::Refused { target: target.clone(), source })
 }
 
 /// Without registration everything works but that umount(8) waits.
@@ -118,8 +146,8 @@ fn serve_attached(
     mut stops: Stops,
     places: &Places,
     reporter: &mut Reporter,
-) -> Result<(), MountError> {
-    let Attached { session, fs } = attached;
+) -> Result<Ended, MountError> {
+    let Attached { session, fs, .. } = attached;
     let (ended, session_end) = oneshot::channel();
     std::thread::Builder::new()
         .name("lunfs-session".to_owned())
@@ -130,7 +158,7 @@ fn serve_attached(
     runtime.block_on(async {
         if !reporter.report(status::OK, "") {
             tracing::warn!("interrupted while mounting: unmounting again");
-            unmount(fs).await;
+            tokio::spawn(unmount(fs));
         }
         let result = wait(session_end, &mut stops, fs).await;
         tracing::info!(device = %places.device.display(), "unmounted, writing what is left");
@@ -138,12 +166,13 @@ fn serve_attached(
     })
 }
 
-/// Waits for the end of the session. Signals bring it about.
-async fn wait(mut session_end: oneshot::Receiver<io::Result<()>>, stops: &mut Stops, fs: FsId) -> io::Result<()> {
+/// Waits for the end of the session. Signals bring it about; what they start goes on beside, because on `fuseblk`
+/// umount(2) returns only after the session's end.
+async fn wait(mut session_end: oneshot::Receiver<io::Result<Ended>>, stops: &mut Stops, fs: FsId) -> io::Result<Ended> {
     loop {
         tokio::select! {
             ended = &mut session_end => return ended.unwrap_or_else(|_| Err(io::Error::other("the session's thread died"))),
-            () = stops.next() => unmount(fs).await,
+            () = stops.next() => drop(tokio::spawn(unmount(fs))),
         }
     }
 }

@@ -48,4 +48,9 @@ impl Handlers {
     pub async fn fsync(&self, node: NodeId) -> Result<(), Errno> {
         self.fs.fsync(self.inode(node)?).await.map_err(refused)
     }
+
+    /// SYNCFS.
+    pub async fn syncfs(&self) -> Result<(), Errno> {
+        self.fs.sync().await.map_err(refused)
+    }
 }

@@ -16,17 +16,16 @@ mod attrs;
 mod data;
 mod dirs;
 mod entries;
+mod service;
 mod statfs;
 mod xattrs;
-
-pub use statfs::StatfsAnswer;
 
 /// How long the kernel may believe names and attributes while no other node can change them: for ever. The kernel
 /// itself forgets what its own requests change.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Makes the kernel forget what it knows of an inode's attributes.
-pub type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
+type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
 
 /// All handlers of one mounted volume.
 pub struct Handlers {
@@ -42,7 +41,7 @@ impl Handlers {
     }
 
     /// How the kernel is told; only the first call counts.
-    pub(crate) fn tell_by(&self, forget_attributes: Forget) {
+    fn forget_by(&self, forget_attributes: Forget) {
         self.forget_attributes.set(forget_attributes).ok();
     }
 

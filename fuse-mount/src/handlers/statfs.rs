@@ -1,26 +1,7 @@
 //! Space on the volume.
 
 use super::{Handlers, refused};
-use crate::kernel::Errno;
-
-/// What STATFS answers, in blocks of the filesystem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatfsAnswer {
-    /// Block size, in bytes.
-    pub block_size_bytes: u32,
-    /// Blocks that can hold files.
-    pub blocks_total: u64,
-    /// Blocks that are free.
-    pub blocks_free: u64,
-    /// Blocks that ordinary users can have.
-    pub blocks_available: u64,
-    /// Inodes in use and inodes that could be made.
-    pub inodes_total: u64,
-    /// Inodes that could be made: every free block can become one.
-    pub inodes_free: u64,
-    /// Longest name, in bytes.
-    pub name_max_bytes: u32,
-}
+use crate::kernel::{Errno, StatfsAnswer};
 
 impl Handlers {
     /// STATFS.

@@ -1,7 +1,17 @@
 //! Groups of the process behind a request, which FUSE does not send.
 
+use fs_core::attr::Setgid;
+
+/// The attribute for which it matters who sets it.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
+/// What becomes of the setgid bit when process `pid` sets this attribute, where the kernel does not say so.
+pub(super) fn setgid(name: &[u8], pid: u32) -> Setgid {
+    if name == ACCESS_LIST { Setgid::KeepIfMember(of_process(pid)) } else { Setgid::Keep }
+}
+
 /// The supplementary groups of process `pid`; none if it cannot be found, for example in another process namespace.
-pub(super) fn of_process(pid: u32) -> Vec<u32> {
+fn of_process(pid: u32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     parse(&status)
 }

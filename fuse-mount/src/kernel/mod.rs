@@ -1,22 +1,27 @@
 //! The seam between the kernel's FUSE protocol and the handlers.
 //!
-//! Everything outside of this folder speaks in the types of this file and of `fs-core`. One transport turns the
-//! protocol into calls of [`Handlers`](crate::handlers::Handlers) and the results into answers; another transport can
-//! stand beside it without a change to any handler.
+//! Everything outside of this folder speaks in the types of this file and of `fs-core`. A transport turns the protocol
+//! into calls of a [`Service`], and the results into answers. There are two, and no handler knows which one is in use.
 
 use std::time::Duration;
 
 use fs_core::attr::Attr;
 
-mod answer;
-mod convert;
 mod drive;
-mod fuser_transport;
+mod fuser;
 mod groups;
+mod interruption;
+mod linux;
+mod lock;
+mod native;
+mod service;
 mod session;
-mod time;
 
-pub use session::Session;
+pub use interruption::Interruption;
+pub use lock::{Lock, LockKind};
+pub use native::{Notifier, Pages};
+pub use service::Service;
+pub use session::{Ended, Session};
 
 /// How the kernel names an inode: [`NodeId::ROOT`] for the root of the mount, else the inode's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,12 @@ impl Errno {
     pub const OPNOTSUPP: Self = Self(95);
     /// The request failed for a reason that its sender cannot mend.
     pub const IO: Self = Self(5);
+    /// The process that asked has been interrupted.
+    pub const INTR: Self = Self(4);
+    /// Not now.
+    pub const AGAIN: Self = Self(11);
+    /// The other side speaks another protocol.
+    pub const PROTO: Self = Self(71);
 }
 
 /// A name that leads to an inode. The kernel then holds one reference on the inode.
@@ -89,9 +100,40 @@ pub struct Opened {
     pub keep_cache: bool,
 }
 
+/// What STATFS answers, in blocks of the filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatfsAnswer {
+    /// Block size, in bytes.
+    pub block_size_bytes: u32,
+    /// Blocks that can hold files.
+    pub blocks_total: u64,
+    /// Blocks that are free.
+    pub blocks_free: u64,
+    /// Blocks that ordinary users can have.
+    pub blocks_available: u64,
+    /// Inodes in use and inodes that could be made.
+    pub inodes_total: u64,
+    /// Inodes that could be made: every free block can become one.
+    pub inodes_free: u64,
+    /// Longest name, in bytes.
+    pub name_max_bytes: u32,
+}
+
+/// Who speaks with the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// This program itself.
+    #[default]
+    Native,
+    /// The library fuser.
+    Fuser,
+}
+
 /// What a transport is started with.
 #[derive(Debug, Clone, Copy)]
 pub struct TransportOptions {
+    /// Which one.
+    pub transport: Transport,
     /// Threads that take requests from the kernel.
     pub threads: usize,
     /// Largest write that arrives in one request, in bytes.
@@ -108,6 +150,12 @@ impl Default for TransportOptions {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         // Two at least, so that an operation that computes for long does not stop the others; more than eight only
         // fight over the kernel's queue.
-        Self { threads: processors.clamp(2, 8), write_max_bytes: 1 << 20, background_max: u16::MAX, acl: true }
+        Self {
+            transport: Transport::default(),
+            threads: processors.clamp(2, 8),
+            write_max_bytes: 1 << 20,
+            background_max: u16::MAX,
+            acl: true,
+        }
     }
 }

@@ -7,9 +7,13 @@ use super::mountinfo::FsId;
 
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
+/// Bits of a device number within the kernel that hold the minor one.
+const MINOR_BITS: u32 = 20;
+
+/// The directory's name is the device number as one figure. Filesystems without a device have major number 0.
 fn path(fs: FsId) -> PathBuf {
-    // The directory's name is the device number as one figure; filesystems without a device have major number 0.
-    Path::new(CONNECTIONS).join(fs.minor.to_string())
+    let number = (u64::from(fs.major) << MINOR_BITS) | u64::from(fs.minor);
+    Path::new(CONNECTIONS).join(number.to_string())
 }
 
 /// Whether the kernel still has this filesystem mounted somewhere. `None` if that cannot be seen here.
@@ -29,4 +33,15 @@ pub fn is_alive(fs: FsId) -> Option<bool> {
 /// When the connection is gone or not visible here.
 pub fn abort(fs: FsId) -> io::Result<()> {
     std::fs::write(path(fs).join("abort"), "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_named_as_the_kernel_numbers_devices() {
+        assert_eq!(path(FsId { major: 0, minor: 35 }), Path::new("/sys/fs/fuse/connections/35"));
+        assert_eq!(path(FsId { major: 8, minor: 17 }), Path::new("/sys/fs/fuse/connections/8388625"));
+    }
 }

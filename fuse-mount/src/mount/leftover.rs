@@ -1,12 +1,12 @@
 //! Mounts whose daemon was killed: every access to them fails, and they hide the directory below.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::mount::UnmountFlags;
 
-use super::mountinfo::{self, Mount};
+use super::mountinfo::{self, FsId, Mount};
 use super::{connection, syscall, target};
 use crate::daemon::registry::Registered;
 use crate::error::MountError;
@@ -50,6 +50,16 @@ pub fn clear_device(device: &Path) -> Result<(), MountError> {
         clear(mount)?;
     }
     Ok(())
+}
+
+/// Whether the kernel still has a FUSE filesystem on a block device, though nothing of it is mounted here any more:
+/// somebody has a file of it open, or it is mounted in another mount namespace.
+#[must_use]
+pub fn is_held(device: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(device) else { return false };
+    let number = metadata.rdev();
+    let fs = FsId { major: rustix::fs::major(number), minor: rustix::fs::minor(number) };
+    metadata.file_type().is_block_device() && connection::is_alive(fs) == Some(true)
 }
 
 fn read() -> Result<Vec<Mount>, MountError> {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::mount::syscall::FS_TYPE;
+use crate::mount::syscall::FsType;
 
 /// The number of a mounted filesystem: what `stat` shows as the device of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ impl Mount {
     /// Whether a daemon of lunfs is or was behind it.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.kind == FS_TYPE
+        [FsType::Fuse, FsType::FuseBlk].iter().any(|kind| self.kind == kind.name())
     }
 }
 
@@ -129,6 +129,9 @@ mod tests {
         assert_eq!(ours.point, Path::new("/mnt/a b\\c"));
         assert_eq!(ours.source, Path::new("/dev/sdb"));
         assert!(ours.is_ours() && !mounts[0].is_ours());
+        let on_a_device =
+            parse(b"43 22 8:16 / /mnt rw - fuseblk.lunfs /dev/sdb rw\n44 22 8:32 / /x rw - fuseblk /dev/sdc rw");
+        assert!(on_a_device[0].is_ours() && !on_a_device[1].is_ours());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use fs_core::fs::{AtimePolicy, MountOptions};
 use rustix::mount::MountFlags;
 
 use crate::error::MountError;
+use crate::kernel::Transport;
 
 /// What the options say.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Options {
     pub single: bool,
     /// Reads may go through io_uring.
     pub io_uring: bool,
+    /// Who speaks with the kernel.
+    pub transport: Transport,
     /// Accepted, without a meaning here.
     pub ignored: Vec<String>,
 }
@@ -35,6 +38,7 @@ impl Default for Options {
             foreground: false,
             single: false,
             io_uring: true,
+            transport: Transport::default(),
             ignored: Vec::new(),
         }
     }
@@ -119,7 +123,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("iface", "it needs several nodes"),
     ("node", "it needs several nodes"),
     ("metrics", "there are no metrics yet"),
-    ("transport", "there is only one way to talk to the kernel yet"),
 ];
 
 /// Contexts of security modules, which the kernel reads itself.
@@ -169,6 +172,7 @@ impl Options {
             ("single", None) => self.single = true,
             ("io_uring", None) => self.io_uring = true,
             ("no_io_uring", None) => self.io_uring = false,
+            ("transport", Some(value)) => self.transport = transport(option, value)?,
             ("commit", Some(value)) => self.fs.commit_interval = commit_interval(option, value)?,
             ("cache", Some(value)) => self.fs.cache_bytes = cache_bytes(option, value)?,
             (_, Some(_)) if SECURITY.contains(&name) => self.security.push(option.to_owned()),
@@ -217,6 +221,14 @@ fn kernel_flag(option: &str) -> Option<(MountFlags, bool)> {
         "diratime" => (MountFlags::NODIRATIME, false),
         _ => return None,
     })
+}
+
+fn transport(option: &str, value: &str) -> Result<Transport, MountError> {
+    match value {
+        "native" => Ok(Transport::Native),
+        "fuser" => Ok(Transport::Fuser),
+        _ => Err(MountError::BadValue { option: option.to_owned(), expected: "needs native or fuser" }),
+    }
 }
 
 fn commit_interval(option: &str, value: &str) -> Result<Duration, MountError> {

@@ -45,6 +45,17 @@ fn sizes_and_times_are_read_with_their_limits() {
 }
 
 #[test]
+fn the_transport_is_native_unless_another_one_is_asked_for() {
+    assert_eq!(parse("single").unwrap().transport, Transport::Native);
+    assert_eq!(parse("transport=fuser").unwrap().transport, Transport::Fuser);
+    assert_eq!(parse("transport=fuser,transport=native").unwrap().transport, Transport::Native);
+    for wrong in ["transport=", "transport=libfuse", "transport=Native"] {
+        assert!(matches!(parse(wrong), Err(MountError::BadValue { .. })), "{wrong}");
+    }
+    assert!(matches!(parse("transport"), Err(MountError::UnknownOption(_))));
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
     for option in [
         "discard",

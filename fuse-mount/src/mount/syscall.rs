@@ -12,8 +12,28 @@ use rustix::mount::UnmountFlags;
 use super::mountinfo::{self, FsId};
 use super::options::Options;
 
-/// Type and subtype of our mounts. umount(8) looks for a helper of this name.
-pub const FS_TYPE: &str = "fuse.lunfs";
+/// How a volume is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsType {
+    /// The kernel knows nothing of a device.
+    Fuse,
+    /// The kernel holds the device exclusively, passes syncfs(2) on, and umount(2) waits for the daemon.
+    FuseBlk,
+}
+
+impl FsType {
+    /// Type and subtype. umount(8) looks for a helper of this name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fuse => "fuse.lunfs",
+            Self::FuseBlk => "fuseblk.lunfs",
+        }
+    }
+}
+
+/// Smallest block that a device can be told to have, in bytes.
+const DEVICE_BLOCK_MIN_BYTES: u32 = 512;
 
 /// Opens a new connection to the kernel.
 ///
@@ -23,23 +43,41 @@ pub fn open_fuse() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// What is mounted.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// How.
+    pub kind: FsType,
+    /// What the list of mounts shows; for `FuseBlk`, the device.
+    pub device: &'a Path,
+    /// Its smallest unit, in bytes. Only for `FuseBlk`.
+    pub sector_bytes: u32,
+}
+
 /// Mounts the filesystem that will answer at `fuse` on the directory `target`.
+///
+/// `FuseBlk`: the device must be known to have no filesystem of FUSE on it that is mounted already, or was and is still
+/// open somewhere. The kernel would attach `target` to that one, without an error.
 ///
 /// # Errors
 /// What the operating system says.
-pub fn mount(fuse: &OwnedFd, device: &Path, target: &Path, options: &Options) -> io::Result<()> {
+pub fn mount(fuse: &OwnedFd, source: Source<'_>, target: &Path, options: &Options) -> io::Result<()> {
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
         fuse.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     );
+    if source.kind == FsType::FuseBlk {
+        // A device refuses blocks that are smaller than its own.
+        data.push_str(&format!(",blksize={}", source.sector_bytes.max(DEVICE_BLOCK_MIN_BYTES)));
+    }
     for context in &options.security {
         data.push(',');
         data.push_str(context);
     }
     let data = CString::new(data)?;
-    Ok(rustix::mount::mount(device, target, FS_TYPE, options.flags, Some(data.as_c_str()))?)
+    Ok(rustix::mount::mount(source.device, target, source.kind.name(), options.flags, Some(data.as_c_str()))?)
 }
 
 /// Unmounts what is visible at `point`.
@@ -85,7 +123,9 @@ pub fn sync(fs: FsId) -> io::Result<()> {
 /// Lets the kernel read ahead further than FUSE's default of 128 KiB: one request can carry 1 MiB. Not being allowed to
 /// costs nothing but speed.
 pub fn set_readahead(fs: FsId, bytes: u32) {
-    let path = format!("/sys/class/bdi/{fs}/read_ahead_kb");
+    // On a device, the device's own settings have the plain name.
+    let suffix = if fs.major == 0 { "" } else { "-fuseblk" };
+    let path = format!("/sys/class/bdi/{fs}{suffix}/read_ahead_kb");
     if let Err(error) = std::fs::write(&path, (bytes >> 10).to_string()) {
         tracing::debug!(%error, path, "readahead keeps its default");
     }

@@ -9,14 +9,14 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::syscall::FS_TYPE;
+use super::syscall::FsType;
 
 const TABLE: &str = "/run/mount/utab";
 
 /// Enters the mount. Without it everything works but that umount(8) waits for the end, so nothing is made of errors.
-pub fn enter(device: &Path, target: &Path) {
+pub fn enter(kind: FsType, device: &Path, target: &Path) {
     if lines_of(target).is_empty() {
-        let arguments = ["-i", "-f", "-t", FS_TYPE, "-o", "uhelper=lunfs"].map(OsStr::new);
+        let arguments = ["-i", "-f", "-t", kind.name(), "-o", "uhelper=lunfs"].map(OsStr::new);
         run("mount", arguments.into_iter().chain([device.as_os_str(), target.as_os_str()]));
     }
 }

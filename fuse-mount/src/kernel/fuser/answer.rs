@@ -2,7 +2,8 @@
 
 use fuser::{FopenFlags, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
 
-use super::{Attributes, Entry, Errno, Opened, convert};
+use super::super::{Attributes, Entry, Errno, Opened};
+use super::convert;
 
 pub(super) fn send_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
     match result {

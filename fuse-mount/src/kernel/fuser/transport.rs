@@ -18,10 +18,11 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::super::drive::Driver;
+use super::super::service::Service;
+use super::super::{Errno, Found, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
-use super::drive::Driver;
-use super::{Errno, Found, TransportOptions, convert};
-use crate::handlers::Handlers;
+use super::convert;
 
 /// Handles of files mean nothing here: an inode's number says all.
 const NO_HANDLE: FileHandle = FileHandle(0);
@@ -47,24 +48,24 @@ const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
 /// directory hands down would come out wrong.
 const WANTED_FOR_ACLS: InitFlags = InitFlags::FUSE_POSIX_ACL.union(InitFlags::FUSE_DONT_MASK);
 
-pub(super) struct FuserTransport {
-    handlers: Arc<Handlers>,
+pub(super) struct FuserTransport<S> {
+    service: Arc<S>,
     driver: Driver,
     options: TransportOptions,
 }
 
-impl FuserTransport {
-    pub(super) fn new(handlers: Arc<Handlers>, driver: Driver, options: TransportOptions) -> Self {
-        Self { handlers, driver, options }
+impl<S: Service> FuserTransport<S> {
+    pub(super) fn new(service: Arc<S>, driver: Driver, options: TransportOptions) -> Self {
+        Self { service, driver, options }
     }
 
-    /// Starts what `start` makes of the handlers.
-    fn drive<F: Future<Output = ()> + Send + 'static>(&self, start: impl FnOnce(Arc<Handlers>) -> F) {
-        self.driver.drive(start(Arc::clone(&self.handlers)));
+    /// Starts what `start` makes of the service.
+    fn drive<F: Future<Output = ()> + Send + 'static>(&self, start: impl FnOnce(Arc<S>) -> F) {
+        self.driver.drive(start(Arc::clone(&self.service)));
     }
 }
 
-impl Filesystem for FuserTransport {
+impl<S: Service> Filesystem for FuserTransport<S> {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let offered = config.capabilities();
         let wanted = if self.options.acl { WANTED | WANTED_FOR_ACLS } else { WANTED };
@@ -83,8 +84,8 @@ impl Filesystem for FuserTransport {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move {
-            match handlers.lookup(parent.into(), &name).await {
+        self.drive(|service| async move {
+            match service.lookup(parent.into(), &name).await {
                 Ok(Found::Entry(entry)) => send_entry(reply, Ok(entry)),
                 // Inode 0 says that the name does not exist, and for how long the kernel may believe it.
                 Ok(Found::Nothing { valid }) => reply.entry(&valid, &convert::no_attr(), Generation(0)),
@@ -94,11 +95,11 @@ impl Filesystem for FuserTransport {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
-        self.handlers.forget(ino.into(), count);
+        self.service.forget(ino.into(), count);
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.drive(|handlers| async move { send_attributes(reply, handlers.getattr(ino.into()).await) });
+        self.drive(|service| async move { send_attributes(reply, service.getattr(ino.into()).await) });
     }
 
     fn setattr(
@@ -128,14 +129,12 @@ impl Filesystem for FuserTransport {
             atime: atime.map(convert::new_time),
             mtime: mtime.map(convert::new_time),
         };
-        self.drive(
-            |handlers| async move { send_attributes(reply, handlers.setattr(ino.into(), &change, caller).await) },
-        );
+        self.drive(|service| async move { send_attributes(reply, service.setattr(ino.into(), &change, caller).await) });
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        self.drive(|handlers| async move {
-            match handlers.readlink(ino.into()).await {
+        self.drive(|service| async move {
+            match service.readlink(ino.into()).await {
                 Ok(target) => reply.data(&target),
                 Err(errno) => reply.error(errno.into()),
             }
@@ -153,34 +152,34 @@ impl Filesystem for FuserTransport {
         reply: ReplyEntry,
     ) {
         let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
-        let rdev = convert::device_parts(rdev);
-        self.drive(|handlers| async move {
-            send_entry(reply, handlers.mknod(parent.into(), &name, mode, rdev, caller).await);
+        let rdev = linux::device_parts(rdev);
+        self.drive(|service| async move {
+            send_entry(reply, service.mknod(parent.into(), &name, mode, rdev, caller).await);
         });
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
-        self.drive(|handlers| async move {
-            send_entry(reply, handlers.mkdir(parent.into(), &name, mode, caller).await);
+        self.drive(|service| async move {
+            send_entry(reply, service.mkdir(parent.into(), &name, mode, caller).await);
         });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move { send_nothing(reply, handlers.unlink(parent.into(), &name).await) });
+        self.drive(|service| async move { send_nothing(reply, service.unlink(parent.into(), &name).await) });
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move { send_nothing(reply, handlers.rmdir(parent.into(), &name).await) });
+        self.drive(|service| async move { send_nothing(reply, service.rmdir(parent.into(), &name).await) });
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
         let target = target.as_os_str().as_bytes().to_vec();
-        self.drive(|handlers| async move {
-            send_entry(reply, handlers.symlink(parent.into(), &name, &target, caller).await);
+        self.drive(|service| async move {
+            send_entry(reply, service.symlink(parent.into(), &name, &target, caller).await);
         });
     }
 
@@ -194,26 +193,26 @@ impl Filesystem for FuserTransport {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mode = match convert::rename_mode(flags) {
+        let mode = match linux::rename_mode(flags.bits()) {
             Ok(mode) => mode,
             Err(errno) => return reply.error(errno.into()),
         };
         let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
-        self.drive(|handlers| async move {
+        self.drive(|service| async move {
             let (source, target) = ((parent.into(), &*name), (new_parent.into(), &*new_name));
-            send_nothing(reply, handlers.rename(source, target, mode).await);
+            send_nothing(reply, service.rename(source, target, mode).await);
         });
     }
 
     fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move { send_entry(reply, handlers.link(ino.into(), parent.into(), &name).await) });
+        self.drive(|service| async move { send_entry(reply, service.link(ino.into(), parent.into(), &name).await) });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (flags, caller) = (convert::open_flags(flags.0), convert::caller(request));
-        self.drive(|handlers| async move {
-            match handlers.open(ino.into(), flags, caller).await {
+        let (flags, caller) = (linux::open_flags(flags.0.cast_unsigned()), convert::caller(request));
+        self.drive(|service| async move {
+            match service.open(ino.into(), flags, caller).await {
                 Ok(opened) => reply.opened(NO_HANDLE, open_flags(opened)),
                 Err(errno) => reply.error(errno.into()),
             }
@@ -231,9 +230,9 @@ impl Filesystem for FuserTransport {
         reply: ReplyCreate,
     ) {
         let (name, caller) = (name.as_bytes().to_vec(), convert::maker(request, umask));
-        let (exclusive, flags) = (convert::is_exclusive(flags), convert::open_flags(flags));
-        self.drive(|handlers| async move {
-            match handlers.create(parent.into(), &name, mode, exclusive, flags, caller).await {
+        let (exclusive, flags) = (linux::is_exclusive(flags.cast_unsigned()), linux::open_flags(flags.cast_unsigned()));
+        self.drive(|service| async move {
+            match service.create(parent.into(), &name, mode, exclusive, flags, caller).await {
                 Ok((entry, opened)) => reply.created(
                     &entry.valid,
                     &convert::file_attr(&entry.attr, entry.node.0),
@@ -257,8 +256,8 @@ impl Filesystem for FuserTransport {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.drive(|handlers| async move {
-            match handlers.read(ino.into(), offset, size).await {
+        self.drive(|service| async move {
+            match service.read(ino.into(), offset, size).await {
                 Ok(data) => reply.data(&data),
                 Err(errno) => reply.error(errno.into()),
             }
@@ -278,9 +277,10 @@ impl Filesystem for FuserTransport {
         reply: ReplyWrite,
     ) {
         let (data, caller) = (data.to_vec(), convert::caller(request));
-        let flags = convert::write_flags(flags, write_flags);
-        self.drive(|handlers| async move {
-            match handlers.write(ino.into(), offset, data, flags, caller).await {
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let flags = linux::write_flags(flags.0.cast_unsigned(), from_cache);
+        self.drive(|service| async move {
+            match service.write(ino.into(), offset, data, flags, caller).await {
                 Ok(written) => reply.written(written),
                 Err(errno) => reply.error(errno.into()),
             }
@@ -295,7 +295,7 @@ impl Filesystem for FuserTransport {
     }
 
     fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        self.drive(|handlers| async move { send_nothing(reply, handlers.fsync(ino.into()).await) });
+        self.drive(|service| async move { send_nothing(reply, service.fsync(ino.into()).await) });
     }
 
     /// An open directory has no state here; the kernel keeps its entries until it changes the directory itself.
@@ -304,8 +304,8 @@ impl Filesystem for FuserTransport {
     }
 
     fn readdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, after: u64, mut reply: ReplyDirectory) {
-        self.drive(|handlers| async move {
-            let listed = handlers
+        self.drive(|service| async move {
+            let listed = service
                 .readdir(ino.into(), after, &mut |entry| {
                     let (ino, kind) = (INodeNo(entry.ino.get()), convert::file_type(entry.kind));
                     !reply.add(ino, entry.cookie, kind, OsStr::from_bytes(&entry.name))
@@ -326,8 +326,8 @@ impl Filesystem for FuserTransport {
         after: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.drive(|handlers| async move {
-            let listed = handlers
+        self.drive(|service| async move {
+            let listed = service
                 .readdirplus(ino.into(), after, &mut |name, entry| {
                     let attr = convert::file_attr(&entry.attr, entry.attr.ino.get());
                     let generation = Generation(entry.attr.generation);
@@ -343,12 +343,12 @@ impl Filesystem for FuserTransport {
     }
 
     fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        self.drive(|handlers| async move { send_nothing(reply, handlers.fsync(ino.into()).await) });
+        self.drive(|service| async move { send_nothing(reply, service.fsync(ino.into()).await) });
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.drive(|handlers| async move {
-            match handlers.statfs().await {
+        self.drive(|service| async move {
+            match service.statfs().await {
                 Ok(statfs) => reply.statfs(
                     statfs.blocks_total,
                     statfs.blocks_free,
@@ -373,12 +373,12 @@ impl Filesystem for FuserTransport {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let target = match convert::seek_target(whence) {
+        let target = match linux::seek_target(whence.cast_unsigned()) {
             Ok(target) => target,
             Err(errno) => return reply.error(errno.into()),
         };
-        self.drive(|handlers| async move {
-            match handlers.seek(ino.into(), offset, target).await {
+        self.drive(|service| async move {
+            match service.seek(ino.into(), offset, target).await {
                 Ok(found) => reply.offset(found),
                 Err(errno) => reply.error(errno.into()),
             }
@@ -400,24 +400,24 @@ impl Filesystem for FuserTransport {
             Ok(how) => how,
             Err(errno) => return reply.error(errno.into()),
         };
-        self.drive(|handlers| async move {
-            send_nothing(reply, handlers.setxattr(ino.into(), &name, &value, &how, caller).await);
+        self.drive(|service| async move {
+            send_nothing(reply, service.setxattr(ino.into(), &name, &value, &how, caller).await);
         });
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move { send_sized(reply, size, handlers.getxattr(ino.into(), &name).await) });
+        self.drive(|service| async move { send_sized(reply, size, service.getxattr(ino.into(), &name).await) });
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let caller = convert::caller(request);
-        self.drive(|handlers| async move { send_sized(reply, size, handlers.listxattr(ino.into(), caller).await) });
+        self.drive(|service| async move { send_sized(reply, size, service.listxattr(ino.into(), caller).await) });
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.drive(|handlers| async move { send_nothing(reply, handlers.removexattr(ino.into(), &name).await) });
+        self.drive(|service| async move { send_nothing(reply, service.removexattr(ino.into(), &name).await) });
     }
 
     fn fallocate(
