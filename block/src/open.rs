@@ -171,7 +171,8 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn BlockDevice>, O
 }
 
 /// Opens as [`open`] does, but an image file through the page cache. A filesystem allocates the space of many small
-/// writes into holes together then, and not while each of them waits; for whoever fills a new image and has claimed it.
+/// writes into holes together then, and not while each of them waits; long writes bypass the cache all the same, which
+/// would only copy them. For whoever fills a new image and has claimed it.
 ///
 /// # Errors
 /// As [`open`].
@@ -315,8 +316,12 @@ fn open_file(
         read_only: options.read_only,
         discards: !options.read_only && sys::can_punch_holes(&fd),
     };
-    let raw = RawDevice::start(RawFile::new(fd, Medium::File, geometry), options.io_uring)
-        .map_err(|source| threads_error(path, source))?;
+    let direct = (cache == FileCache::Used).then(|| sys::open_again(&fd).ok()).flatten();
+    let mut file = RawFile::new(fd, Medium::File, geometry);
+    if let Some(direct) = direct.filter(go_direct) {
+        file = file.write_long_through(direct);
+    }
+    let raw = RawDevice::start(file, options.io_uring).map_err(|source| threads_error(path, source))?;
     if is_vhdx {
         let disk = vhdx::VhdxDevice::open(raw).map_err(|source| OpenError::Vhdx { path: path.to_owned(), source })?;
         return Ok(Arc::new(disk));

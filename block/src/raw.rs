@@ -22,6 +22,8 @@ use crate::uring::Ring;
 const WRITERS_MAX: usize = 16;
 /// Threads that read where io_uring is refused.
 const READERS_MAX: usize = 16;
+/// Shortest write, in bytes, that does not go through the page cache where others do.
+const DIRECT_FROM_BYTES: u64 = 512 << 10;
 
 /// What a raw device is kept on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ enum Reads {
 /// The descriptor and what is known about it; shared with the threads.
 pub(crate) struct RawFile {
     pub(crate) fd: Arc<OwnedFd>,
+    /// The same file past its page cache, for long writes, where `fd` goes through it.
+    direct: Option<Arc<OwnedFd>>,
     medium: Medium,
     /// Everything but the size, which `size_bytes` holds.
     fixed: Geometry,
@@ -61,11 +65,27 @@ impl RawFile {
     pub(crate) fn new(fd: OwnedFd, medium: Medium, geometry: Geometry) -> Self {
         Self {
             fd: Arc::new(fd),
+            direct: None,
             medium,
             fixed: geometry,
             size_bytes: AtomicU64::new(geometry.size_bytes),
             discard_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Makes long writes go through `direct`, which is the same file past the page cache.
+    pub(crate) fn write_long_through(mut self, direct: OwnedFd) -> Self {
+        self.direct = Some(Arc::new(direct));
+        self
+    }
+
+    /// The descriptor for a write. One that is long enough gains nothing from the page cache and need not be copied to
+    /// it. Whole pages only: a page never has a part of each kind, so that neither can undo the other.
+    fn fd_to_write(&self, offset_bytes: u64, len_bytes: u64) -> Arc<OwnedFd> {
+        let page = rustix::param::page_size() as u64;
+        let is_long =
+            len_bytes >= DIRECT_FROM_BYTES && offset_bytes.is_multiple_of(page) && len_bytes.is_multiple_of(page);
+        Arc::clone(self.direct.as_ref().filter(|_| is_long).unwrap_or(&self.fd))
     }
 
     /// The geometry with the size that was seen last.
@@ -206,7 +226,7 @@ impl BlockDevice for RawDevice {
         Box::pin(async move {
             let len_bytes = data.len() as u64;
             self.file.check(Operation::Write, offset_bytes, len_bytes)?;
-            let fd = Arc::clone(&self.file.fd);
+            let fd = self.file.fd_to_write(offset_bytes, len_bytes);
             let write = move || match durability {
                 Durability::Cached => sys::write_full(&fd, &data, offset_bytes).map(|()| data),
                 Durability::Durable => sys::write_durable(&fd, &data, offset_bytes).map(|()| data),

@@ -4,9 +4,9 @@
 #![allow(unsafe_code)]
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::ioctl::{self, Getter, Opcode, Setter, opcode};
 
@@ -176,6 +176,12 @@ pub(crate) fn set_direct(fd: &OwnedFd, direct: bool) -> Result<(), Errno> {
     let mut flags = rustix::fs::fcntl_getfl(fd)?;
     flags.set(OFlags::DIRECT, direct);
     rustix::fs::fcntl_setfl(fd, flags)
+}
+
+/// Another descriptor of the same file, for reading and writing.
+pub(crate) fn open_again(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Zeroes a range of a file.

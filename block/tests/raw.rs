@@ -8,7 +8,7 @@ use std::path::Path;
 use std::task::{Context, Poll, Waker};
 
 use block::device::{DeviceError, Durability, IoBuf};
-use block::{OpenError, OpenOptions, open};
+use block::{OpenError, OpenOptions, open, open_to_fill};
 use common::{Loop, Scratch, assert_holds, block_on, work_at_random};
 
 const MIB: u64 = 1 << 20;
@@ -42,6 +42,34 @@ fn an_image_on_a_filesystem_without_direct_io_behaves_the_same() {
     let scratch = Scratch::within(shm);
     works_like_an_array(&scratch.image("ring", 4 * MIB), RING, 3);
     works_like_an_array(&scratch.image("threads", 4 * MIB), THREADS, 4);
+}
+
+/// Long writes pass the page cache, short ones do not: neither undoes the other.
+#[test]
+fn an_image_that_is_filled_by_short_and_long_writes_holds_all_of_them() {
+    let scratch = Scratch::new();
+    let path = scratch.image("image", 16 * MIB);
+    let device = open_to_fill(&path, RING).unwrap();
+    let mut model = std::fs::read(&path).unwrap();
+    let page = 4096;
+    // Side by side, over each other, and at places where only the page cache takes them.
+    let places =
+        [(0, 16), (16, 256), (272, 2), (274, 512), (100, 1), (786, 256), (800, 3), (780, 512), (1290, 200), (512, 2)];
+    for (step, (first, pages)) in places.into_iter().cycle().take(60).enumerate() {
+        let shift = if step % 7 == 6 { 512 } else { 0 };
+        let (offset, len) = (first * page + shift, pages * page);
+        let bytes = vec![u8::try_from(step).unwrap() + 1; len];
+        let data = IoBuf::copied_from(&bytes);
+        block_on(device.write(offset as u64, data, Durability::Cached)).unwrap();
+        model[offset..offset + len].copy_from_slice(&bytes);
+        if step % 5 == 0 {
+            assert_holds(&*device, &model);
+        }
+    }
+    block_on(device.flush()).unwrap();
+    drop(device);
+    assert_holds(&*open(&path, READ_ONLY).unwrap(), &model);
+    assert!(std::fs::read(&path).unwrap() == model);
 }
 
 #[test]
