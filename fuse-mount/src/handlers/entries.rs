@@ -39,7 +39,6 @@ impl Handlers {
         caller: Caller,
     ) -> Result<Entry, Errno> {
         let made = self.fs.mknod(self.inode(parent)?, name, mode, rdev, caller).await;
-        self.changed(parent);
         Ok(self.entry(made.map_err(refused)?))
     }
 
@@ -56,10 +55,7 @@ impl Handlers {
         let dir = self.inode(parent)?;
         let mode = S_IFREG | (mode & !S_IFMT);
         match self.fs.mknod(dir, name, mode, (0, 0), caller).await {
-            Ok(attr) => {
-                self.changed(parent);
-                Ok((self.entry(attr), Self::opened()))
-            }
+            Ok(attr) => Ok((self.entry(attr), Self::opened())),
             Err(FsError::Exists) if !exclusive => {
                 let attr = self.fs.lookup(dir, name).await.map_err(refused)?;
                 let entry = self.entry(attr);
@@ -78,36 +74,29 @@ impl Handlers {
     /// MKDIR.
     pub async fn mkdir(&self, parent: NodeId, name: &[u8], mode: u32, caller: Caller) -> Result<Entry, Errno> {
         let made = self.fs.mkdir(self.inode(parent)?, name, mode & 0o7777, caller).await;
-        self.changed(parent);
         Ok(self.entry(made.map_err(refused)?))
     }
 
     /// SYMLINK.
     pub async fn symlink(&self, parent: NodeId, name: &[u8], target: &[u8], caller: Caller) -> Result<Entry, Errno> {
         let made = self.fs.symlink(self.inode(parent)?, name, target, caller).await;
-        self.changed(parent);
         Ok(self.entry(made.map_err(refused)?))
     }
 
     /// LINK.
     pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
         let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name).await;
-        self.changed(parent);
         Ok(self.entry(linked.map_err(refused)?))
     }
 
     /// UNLINK.
     pub async fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
-        let removed = self.fs.unlink(self.inode(parent)?, name).await;
-        self.changed(parent);
-        removed.map_err(refused)
+        self.fs.unlink(self.inode(parent)?, name).await.map_err(refused)
     }
 
     /// RMDIR.
     pub async fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
-        let removed = self.fs.rmdir(self.inode(parent)?, name).await;
-        self.changed(parent);
-        removed.map_err(refused)
+        self.fs.rmdir(self.inode(parent)?, name).await.map_err(refused)
     }
 
     /// RENAME and RENAME2: `source` and `target` are directory and name.
@@ -118,11 +107,6 @@ impl Handlers {
         mode: RenameMode,
     ) -> Result<(), Errno> {
         let (from, to) = (self.inode(source.0)?, self.inode(target.0)?);
-        let renamed = self.fs.rename(from, source.1, to, target.1, mode).await;
-        self.changed(source.0);
-        if target.0 != source.0 {
-            self.changed(target.0);
-        }
-        renamed.map_err(refused)
+        self.fs.rename(from, source.1, to, target.1, mode).await.map_err(refused)
     }
 }

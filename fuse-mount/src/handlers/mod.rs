@@ -2,7 +2,7 @@
 //!
 //! One file per group of requests. Nothing here knows how requests arrive.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fs_core::addr::InodeNo;
@@ -24,34 +24,16 @@ mod xattrs;
 /// itself forgets what its own requests change.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Makes the kernel forget what it knows of an inode's attributes.
-type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
-
 /// All handlers of one mounted volume.
 pub struct Handlers {
     fs: Arc<Fs>,
-    forget_attributes: OnceLock<Forget>,
 }
 
 impl Handlers {
     /// Handlers for `fs`.
     #[must_use]
     pub fn new(fs: Arc<Fs>) -> Self {
-        Self { fs, forget_attributes: OnceLock::new() }
-    }
-
-    /// How the kernel is told; only the first call counts.
-    fn forget_by(&self, forget_attributes: Forget) {
-        self.forget_attributes.set(forget_attributes).ok();
-    }
-
-    /// To be called before a change of a directory is answered. The kernel forgets the directory's attributes itself when
-    /// the answer comes, but then believes an answer with attributes that was made before the change and is only looked
-    /// at now, for ever. What it is told to forget it also refuses to learn from such an answer.
-    fn changed(&self, dir: NodeId) {
-        if let Some(forget) = self.forget_attributes.get() {
-            forget(dir);
-        }
+        Self { fs }
     }
 
     fn inode(&self, node: NodeId) -> Result<InodeNo, Errno> {

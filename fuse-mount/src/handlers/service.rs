@@ -4,19 +4,10 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Notifier, Opened, Service, StatfsAnswer};
+use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Opened, Service, StatfsAnswer};
 
 impl Service for Handlers {
     type Data = ReadData;
-
-    fn tell_by(&self, notifier: Notifier) {
-        // Attributes only: that waits for nothing.
-        self.forget_by(Box::new(move |node| {
-            if let Err(error) = notifier.invalidate_attributes(node) {
-                tracing::trace!(%error, "the kernel does not know the inode any more");
-            }
-        }));
-    }
 
     fn forget(&self, node: NodeId, count: u64) {
         Self::forget(self, node, count);

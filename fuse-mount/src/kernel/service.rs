@@ -7,7 +7,6 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 
 use super::interruption::Interruption;
 use super::lock::Lock;
-use super::native::Notifier;
 use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
 
 /// A filesystem as the kernel asks for it. Every method answers one request; what it returns is the answer.
@@ -18,10 +17,6 @@ use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
 pub trait Service: Send + Sync + 'static {
     /// What READ returns.
     type Data: Deref<Target = [u8]> + Send;
-
-    /// How the kernel can be told something without being asked. Called once, before the first request. What waits for
-    /// requests in flight must not be told by a method that answers one ([`Notifier`]).
-    fn tell_by(&self, _notifier: Notifier) {}
 
     /// LOOKUP.
     fn lookup(&self, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<Found, Errno>> + Send;

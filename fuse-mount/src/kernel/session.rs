@@ -39,16 +39,10 @@ impl<S: Service> Session<S> {
     pub fn open(fuse: OwnedFd, service: Arc<S>, runtime: Handle, options: TransportOptions) -> io::Result<Self> {
         let driver = Driver::new(runtime);
         let inner = match options.transport {
-            Transport::Native => {
-                Inner::Native(NativeSession::open(fuse, Arc::clone(&service), driver.clone(), options)?)
-            }
-            Transport::Fuser => Inner::Fuser(FuserSession::open(fuse, Arc::clone(&service), driver.clone(), options)?),
+            Transport::Native => Inner::Native(NativeSession::open(fuse, service, driver.clone(), options)?),
+            Transport::Fuser => Inner::Fuser(FuserSession::open(fuse, service, driver.clone(), options)?),
         };
-        let session = Self { inner, driver };
-        if let Some(notifier) = session.notifier() {
-            service.tell_by(notifier);
-        }
-        Ok(session)
+        Ok(Self { inner, driver })
     }
 
     /// For telling the kernel something without being asked. `None` if the system has no descriptor left.
