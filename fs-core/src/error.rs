@@ -83,6 +83,12 @@ pub enum FsError {
     /// What cannot be, if lunfs is right.
     #[error("an error in lunfs itself: {0}")]
     Bug(&'static str),
+    /// The volume is frozen, so it cannot be frozen once more or mounted differently.
+    #[error("the volume is frozen: thaw it first")]
+    Frozen,
+    /// The volume is being unmounted.
+    #[error("the volume is being unmounted")]
+    Unmounting,
     /// An earlier error made this node leave the volume; only unmounting can follow.
     #[error("this node has withdrawn from the volume after an earlier error")]
     Withdrawn,
@@ -119,6 +125,7 @@ impl FsError {
             Self::OutOfRange(_) => 34,                                                    // ERANGE
             Self::Denied(_) => 13,                                                        // EACCES
             Self::Unsupported(_) => 95,                                                   // EOPNOTSUPP
+            Self::Frozen | Self::Unmounting => 16,                                        // EBUSY
             Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }
     }

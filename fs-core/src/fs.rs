@@ -19,6 +19,7 @@ use crate::ops::create::New;
 use crate::ops::rename::Place;
 use crate::volume::Volume;
 
+mod freeze;
 mod xattrs;
 
 /// How a volume is mounted.
@@ -148,6 +149,7 @@ impl Fs {
         &self,
         operation: impl Fn() -> F,
     ) -> Result<T, FsError> {
+        let _passage = self.volume.gate.pass().await;
         match operation().await {
             Err(FsError::NoSpace) => {
                 self.volume.reclaim().await?;
@@ -155,6 +157,12 @@ impl Fs {
             }
             result => result,
         }
+    }
+
+    /// Runs an operation that changes the volume, and needs no room that could be made.
+    async fn changing<T>(&self, operation: impl Future<Output = Result<T, FsError>>) -> Result<T, FsError> {
+        let _passage = self.volume.gate.pass().await;
+        self.checked(operation.await)
     }
 
     /// Runs the periodic work (commits, deletion of orphans, checkpoints) until the volume is unmounted. The host spawns
@@ -189,7 +197,7 @@ impl Fs {
                     sleep = self.volume.env.sleep(interval);
                     journal.sync().await
                 }
-                Woken::Orphan => self.volume.delete_orphans().await.map(drop),
+                Woken::Orphan => self.changing(self.volume.delete_orphans()).await.map(drop),
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
             };
@@ -239,6 +247,7 @@ impl Fs {
     /// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then, for the next mount to replay.
     pub fn unmount(&self) -> OpFuture<'_, ()> {
         Box::pin(async move {
+            self.volume.gate.open_for_good();
             self.stopped.notify_one();
             self.checked(self.survey().await)?;
             self.checked(mount::unmount(&self.volume).await)
@@ -358,13 +367,13 @@ impl Fs {
     /// # Errors
     /// As [`ops::unlink::unlink`].
     pub fn unlink<'a>(&'a self, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, ()> {
-        Box::pin(async move { self.checked(ops::unlink::unlink(&self.volume, parent, name).await) })
+        Box::pin(async move { self.changing(ops::unlink::unlink(&self.volume, parent, name)).await })
     }
 
     /// # Errors
     /// As [`ops::unlink::rmdir`].
     pub fn rmdir<'a>(&'a self, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, ()> {
-        Box::pin(async move { self.checked(ops::unlink::rmdir(&self.volume, parent, name).await) })
+        Box::pin(async move { self.changing(ops::unlink::rmdir(&self.volume, parent, name)).await })
     }
 
     /// # Errors
@@ -389,7 +398,10 @@ impl Fs {
     /// # Errors
     /// As [`ops::attrs::open`].
     pub fn open(&self, ino: InodeNo, flags: OpenFlags, caller: Caller) -> OpFuture<'_, ()> {
-        Box::pin(async move { self.checked(ops::attrs::open(&self.volume, ino, flags, caller).await) })
+        Box::pin(async move {
+            let opened = ops::attrs::open(&self.volume, ino, flags, caller);
+            if flags.truncate { self.changing(opened).await } else { self.checked(opened.await) }
+        })
     }
 
     /// # Errors
@@ -411,7 +423,7 @@ impl Fs {
         caller: Caller,
     ) -> OpFuture<'_, u32> {
         Box::pin(
-            async move { self.checked(ops::data::write(&self.volume, ino, offset_bytes, &data, flags, caller).await) },
+            async move { self.changing(ops::data::write(&self.volume, ino, offset_bytes, &data, flags, caller)).await },
         )
     }
 

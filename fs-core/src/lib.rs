@@ -21,6 +21,7 @@ pub mod env;
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod gate;
 pub mod geometry;
 pub mod glock;
 pub mod health;

@@ -4,6 +4,7 @@
 //! only then everything else, read anew.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use block::device::{BlockDevice, Durability, IoBuf};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -28,6 +29,7 @@ use crate::format::rgrp::{RINDEX_ENTRY_BYTES, RawRindexEntry, RgrpPlace};
 use crate::format::superblock::{self, Superblock};
 use crate::format::system_files::RawStatfs;
 use crate::fs::MountOptions;
+use crate::gate::Gate;
 use crate::glock::Glocks;
 use crate::glock::service::LockService;
 use crate::inode::map;
@@ -146,6 +148,8 @@ pub async fn mount(
         env,
         cookies: CookieKey::new(&superblock.uuid),
         superblock,
+        read_only: AtomicBool::new(options.read_only),
+        gate: Gate::default(),
         options,
         refs: Refs::default(),
         statfs_file: files.statfs,
@@ -538,6 +542,14 @@ pub async fn unmount(volume: &Volume) -> Result<(), FsError> {
         return Ok(());
     }
     volume.refs.drop_all();
+    settle(volume).await
+}
+
+/// Everything on disk and the journal clean. No operation runs meanwhile.
+///
+/// # Errors
+/// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then.
+pub async fn settle(volume: &Volume) -> Result<(), FsError> {
     while volume.reclaim().await? {}
     let local = volume.journal.local();
     if local != StatfsDelta::default() {

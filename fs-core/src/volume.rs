@@ -1,6 +1,7 @@
 //! What all operations of a mounted volume share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::addr::InodeNo;
 use crate::alloc::rgrps::Rgrps;
@@ -17,6 +18,7 @@ use crate::format::log::StatfsDelta;
 use crate::format::meta::BlockKind;
 use crate::format::superblock::Superblock;
 use crate::fs::MountOptions;
+use crate::gate::Gate;
 use crate::glock::service::{Mode, Name};
 use crate::glock::{GlockGuard, Glocks};
 use crate::inode::refs::Refs;
@@ -39,8 +41,12 @@ pub struct Volume {
     pub env: Arc<dyn Env>,
     /// The superblock.
     pub superblock: Superblock,
-    /// How it is mounted.
+    /// How it was mounted.
     pub options: MountOptions,
+    /// Nothing is written any more, or not now: see [`Volume::is_read_only`].
+    pub read_only: AtomicBool,
+    /// What every change passes.
+    pub gate: Gate,
     /// Inodes that somebody outside holds on to.
     pub refs: Refs,
     /// Makes directory cookies.
@@ -84,7 +90,13 @@ impl Volume {
     /// `ReadOnly` on a read-only mount, `Withdrawn`.
     pub fn check_writable(&self) -> Result<(), FsError> {
         self.disk.health.check()?;
-        if self.options.read_only { Err(FsError::ReadOnly) } else { Ok(()) }
+        if self.is_read_only() { Err(FsError::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Whether it is mounted read-only now: that can change while it is mounted, if it was not so from the start.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
     }
 
     /// What `stat` says of an inode.

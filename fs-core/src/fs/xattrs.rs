@@ -45,6 +45,6 @@ impl Fs {
     /// # Errors
     /// As [`ops::xattrs::removexattr`].
     pub fn removexattr<'a>(&'a self, ino: InodeNo, name: &'a [u8]) -> OpFuture<'a, ()> {
-        Box::pin(async move { self.checked(ops::xattrs::removexattr(&self.volume, ino, name).await) })
+        Box::pin(async move { self.changing(ops::xattrs::removexattr(&self.volume, ino, name)).await })
     }
 }

@@ -41,7 +41,7 @@ pub async fn read(volume: &Volume, ino: InodeNo, offset: u64, len: u32) -> Resul
 /// # Errors
 /// Errors of the journal.
 pub async fn accessed(volume: &Volume, dinode: &Dinode) -> Result<(), FsError> {
-    if volume.options.read_only || dinode.flags & (flags::NOATIME | flags::IMMUTABLE) != 0 {
+    if volume.is_read_only() || dinode.flags & (flags::NOATIME | flags::IMMUTABLE) != 0 {
         return Ok(());
     }
     let now = volume.env.now();
@@ -57,6 +57,8 @@ pub async fn accessed(volume: &Volume, dinode: &Dinode) -> Result<(), FsError> {
     if !due {
         return Ok(());
     }
+    // Nor is it worth waiting for, if the volume is frozen.
+    let Some(_passage) = volume.gate.try_pass() else { return Ok(()) };
     let (_guard, mut dinode) = volume.lock_inode(dinode.ino, Mode::Exclusive).await?;
     let mut stage = Stage::new(volume, dinode.ino);
     dinode.atime = stage.time();

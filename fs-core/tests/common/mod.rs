@@ -58,6 +58,13 @@ impl ForkDisk {
         Self { geometry: self.geometry, chunks: Mutex::new(self.chunks.lock().clone()) }
     }
 
+    /// A fork that takes no write.
+    pub(crate) fn write_protected(&self) -> Self {
+        let mut fork = self.fork();
+        fork.geometry.read_only = true;
+        fork
+    }
+
     pub(crate) fn size_bytes(&self) -> u64 {
         self.geometry.size_bytes
     }
