@@ -97,6 +97,8 @@ pub struct Fs {
     volume: Volume,
     /// Inodes without names have to be searched for, as a crash may have left some; and what follows.
     survey_due: tokio::sync::Mutex<Option<Searched>>,
+    /// Held by whoever makes the volume clean: unmounting, or stopping changes.
+    settling: tokio::sync::Mutex<()>,
     /// Ends the background work.
     stopped: tokio::sync::Notify,
 }
@@ -130,6 +132,7 @@ impl Fs {
             Ok(Arc::new(Self {
                 volume,
                 survey_due: tokio::sync::Mutex::new(survey_due),
+                settling: tokio::sync::Mutex::new(()),
                 stopped: tokio::sync::Notify::new(),
             }))
         })
@@ -249,6 +252,7 @@ impl Fs {
         Box::pin(async move {
             self.volume.gate.open_for_good();
             self.stopped.notify_one();
+            let _turn = self.settling.lock().await;
             self.checked(self.survey().await)?;
             self.checked(mount::unmount(&self.volume).await)
         })

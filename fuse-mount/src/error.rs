@@ -31,6 +31,31 @@ pub enum MountError {
     /// Mounting needs root.
     #[error("only root can do this (try it with sudo)")]
     NotRoot,
+    /// Somebody keeps the volume as it is.
+    #[error("{}: is frozen; thaw it first (lunfs thaw {})", path.display(), path.display())]
+    Frozen {
+        /// Where it is mounted.
+        path: PathBuf,
+    },
+    /// The kernel does not change a mount.
+    #[error("{}: the kernel refuses to remount it{}", target.display(),
+        if source.raw_os_error() == Some(16) { " while files are open for writing (lsof or fuser -m shows who has them)" } else { "" })]
+    Remount {
+        /// Where it is mounted.
+        target: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The daemon does not change a mount.
+    #[error("{}: cannot be remounted", target.display())]
+    RemountRefused {
+        /// Where it is mounted.
+        target: PathBuf,
+        /// What the daemon said.
+        #[source]
+        source: Box<crate::control::client::ControlError>,
+    },
     /// No such option.
     #[error("unknown option '{0}' (lunfs help mount lists them)")]
     UnknownOption(String),
@@ -222,6 +247,9 @@ impl MountError {
             | Self::Volume { .. }
             | Self::Foreign { .. }
             | Self::Refused { .. }
+            | Self::Frozen { .. }
+            | Self::Remount { .. }
+            | Self::RemountRefused { .. }
             | Self::NotMounted { .. }
             | Self::Busy { .. }
             | Self::Unmount { .. }

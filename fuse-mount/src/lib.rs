@@ -7,6 +7,7 @@
 //! * A request that waits holds no FUSE thread.
 //! * A mount appears only when the filesystem behind it can answer, and the daemon ends only when all is on disk.
 
+pub mod control;
 pub mod daemon;
 pub mod error;
 pub mod handlers;

@@ -50,7 +50,7 @@ fn mount_umount_and_fstab_work_after_install() {
         &scratch,
         r#"
         "$lunfs" install --prefix "$here/prefix"
-        for name in mkfs.lunfs mount.lunfs mount.fuse.lunfs umount.lunfs umount.fuse.lunfs; do
+        for name in mkfs.lunfs mount.lunfs mount.fuse.lunfs mount.fuseblk.lunfs umount.lunfs umount.fuse.lunfs umount.fuseblk.lunfs; do
             test "$(realpath "/sbin/$name")" = "$here/prefix/sbin/lunfs"
         done
         mkfs.lunfs -q -j 1 -J 8M -L things volume.img 300M

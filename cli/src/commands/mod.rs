@@ -8,10 +8,13 @@
 mod completion;
 mod debug;
 mod demo;
+mod df;
+mod freeze;
 mod install;
 mod man;
 mod mkfs;
 mod mount;
+mod thaw;
 mod umount;
 mod version;
 
@@ -28,6 +31,9 @@ pub(crate) const COMMANDS: &[Command] = &[
     mount::COMMAND,
     umount::COMMAND,
     install::COMMAND,
+    df::COMMAND,
+    freeze::COMMAND,
+    thaw::COMMAND,
     demo::COMMAND,
     debug::COMMAND,
     version::COMMAND,

@@ -8,12 +8,16 @@ use clap::Args;
 use fuse_mount::daemon::{self, MountRequest};
 use fuse_mount::error::{MountError, one_line, status};
 use fuse_mount::mount::options::Options;
+use fuse_mount::mount::remount::remount;
 
 use super::{Command, Run};
 
 /// The table's entry.
-pub(crate) const COMMAND: Command =
-    Command { called: &[NAME, "mount.fuse.lunfs"], status_usage: status::USAGE, ..Command::new::<Mount>("mount") };
+pub(crate) const COMMAND: Command = Command {
+    called: &[NAME, "mount.fuse.lunfs", "mount.fuseblk.lunfs"],
+    status_usage: status::USAGE,
+    ..Command::new::<Mount>("mount")
+};
 
 const NAME: &str = "mount.lunfs";
 
@@ -74,6 +78,7 @@ Options, separated by commas:
   no_io_uring        read by threads instead of io_uring
   transport=fuser    speak with the kernel through the library fuser (native)
   foreground         stay in front, log to standard error
+  remount            change ro, rw, nosuid, nodev, noexec and sync of what is mounted; all else stays
 Options of fstab, systemd and mount.gfs2 that mean nothing here are ignored.";
 
 impl Run for Mount {
@@ -84,6 +89,9 @@ impl Run for Mount {
         };
         if self.detached {
             return Ok(daemon::run_as_daemon(&request).into());
+        }
+        if request.options.remount {
+            return Ok(remount(&request).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS));
         }
         if request.options.foreground {
             return Ok(daemon::run_in_front(&request).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS));

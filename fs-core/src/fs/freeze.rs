@@ -15,8 +15,8 @@ impl Fs {
     /// `Frozen` if it is frozen or being frozen, `Unmounting`; device errors, `Corrupt`, `Withdrawn`: it is not frozen then.
     pub fn freeze(&self) -> OpFuture<'_, ()> {
         Box::pin(async move {
-            let closing = self.changes_stopped().await?;
-            closing.keep()?;
+            let _turn = self.settling.lock().await;
+            self.changes_stopped().await?.keep()?;
             tracing::info!("frozen: changes wait until the volume is thawed");
             Ok(())
         })
@@ -58,6 +58,7 @@ impl Fs {
                 // Its device may be, and nothing that makes a volume writable has been done.
                 return if read_only { Ok(()) } else { Err(FsError::ReadOnly) };
             }
+            let _turn = self.settling.lock().await;
             if read_only {
                 let closing = self.changes_stopped().await?;
                 self.volume.read_only.store(true, Ordering::Relaxed);
@@ -70,7 +71,7 @@ impl Fs {
         })
     }
 
-    /// Waits for changes under way, stops others, and writes everything.
+    /// Waits for changes under way, stops others, and writes everything. It is the caller's turn to settle.
     async fn changes_stopped(&self) -> Result<crate::gate::Closing<'_>, FsError> {
         // It changes the volume without passing the gate, once.
         self.checked(self.survey().await)?;

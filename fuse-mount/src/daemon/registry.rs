@@ -56,8 +56,14 @@ pub struct Registration {
 #[derive(Debug)]
 pub struct Registered {
     file: File,
+    path: PathBuf,
     /// What it said then.
     pub record: Record,
+}
+
+/// The control socket that belongs to a record.
+fn socket_of(record: &Path) -> PathBuf {
+    record.with_extension("sock")
 }
 
 /// The folders that can hold the files: of the system, or of a user without access to it.
@@ -103,6 +109,12 @@ impl Registration {
         let mut registration = Self { file, path, record };
         registration.write()?;
         Ok(registration)
+    }
+
+    /// Where the daemon is to listen to commands.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket_of(&self.path)
     }
 
     /// Tells how far the daemon is.
@@ -151,8 +163,21 @@ impl Registered {
     /// The living daemon that serves `device`, if one is registered.
     #[must_use]
     pub fn serving(device: &Path) -> Option<Self> {
-        let files = folders().into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
-        files.filter_map(|file| Self::open(&file.ok()?.path())).find(|found| found.record.device == device)
+        Self::all().into_iter().find(|found| found.record.device == device)
+    }
+
+    /// All living daemons that are registered.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let files = folders().into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let records = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        records.filter_map(|path| Self::open(&path)).collect()
+    }
+
+    /// Where the daemon can be talked to.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket_of(&self.path)
     }
 
     /// `None` if nobody holds the file's lock: then it is left over.
@@ -164,7 +189,7 @@ impl Registered {
             Ok(()) | Err(TryLockError::Error(_)) => return None,
         }
         let record = read(&mut file).ok()?;
-        Some(Self { file, record })
+        Some(Self { file, path: path.to_owned(), record })
     }
 
     /// What the daemon says of itself now.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::Places;
 use super::detach::Reporter;
 use super::registry::{Registration, State};
+use crate::control::server::{Served, Socket};
 use crate::error::{MountError, one_line, status};
 use crate::handlers::Handlers;
 use crate::kernel::{Ended, Session, Transport, TransportOptions};
@@ -36,7 +37,7 @@ pub(super) struct Volume<'a> {
 }
 
 /// How serving ended.
-pub(super) struct Served {
+pub(super) struct End {
     pub(super) result: Result<(), MountError>,
     /// To be taken away when the device is free.
     pub(super) registration: Option<Registration>,
@@ -46,20 +47,23 @@ pub(super) struct Served {
 
 /// Attaches the volume to the mount point, serves until it is unmounted, and writes everything. Afterwards nothing uses
 /// the device any more.
-pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, reporter: &mut Reporter) -> Served {
+pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, reporter: &mut Reporter) -> End {
     let (runtime, fs) = (volume.runtime, Arc::clone(&volume.fs));
     let background = runtime.spawn(Arc::clone(&fs).background());
-    let (mut registration, mut ended) = (None, None);
+    let (mut registration, mut socket, mut ended) = (None, None, None);
     // From here on a signal unmounts; before, it ends a process that nobody depends on yet.
     let served = Stops::listen(runtime).and_then(|stops| {
         let attached = attach(volume, places, options, reporter)?;
         registration = register(&attached, places);
-        if registration.is_some() {
+        if let Some(registration) = &registration {
+            socket = listen(runtime, &fs, registration, places);
             utab::enter(attached.kind, &places.device, &places.target);
         }
-        ended = Some(serve_attached(runtime, attached, stops, places, reporter)?);
+        ended = Some(serve_attached(runtime, &fs, attached, stops, places, reporter)?);
         Ok(())
     });
+    // Its name is free before that of the record.
+    drop(socket);
     if let Some(registration) = &mut registration {
         registration.set_state(State::Stopping).ok();
         utab::leave(&places.device, &places.target);
@@ -76,7 +80,7 @@ pub(super) fn serve(volume: Volume<'_>, places: &Places, options: &Options, repo
         };
         registration.set_state(state).ok();
     }
-    Served { result: served.and(stopped), registration, ended }
+    End { result: served.and(stopped), registration, ended }
 }
 
 /// A volume that is attached to its mount point.
@@ -140,8 +144,19 @@ fn register(attached: &Attached, places: &Places) -> Option<Registration> {
         .ok()
 }
 
+/// Without the socket everything works but the commands that need it.
+fn listen(runtime: &Runtime, fs: &Arc<Fs>, registration: &Registration, places: &Places) -> Option<Socket> {
+    let _entered = runtime.enter();
+    let listening = Socket::bind(&registration.socket());
+    let mut socket = listening.inspect_err(|error| tracing::warn!(%error, "no control socket")).ok()?;
+    let served = Served { fs: Arc::clone(fs), device: places.device.clone(), mounted_on: places.target.clone() };
+    runtime.spawn(socket.serve(served));
+    Some(socket)
+}
+
 fn serve_attached(
     runtime: &Runtime,
+    volume: &Arc<Fs>,
     attached: Attached,
     mut stops: Stops,
     places: &Places,
@@ -160,7 +175,7 @@ fn serve_attached(
             tracing::warn!("interrupted while mounting: unmounting again");
             tokio::spawn(unmount(fs));
         }
-        let result = wait(session_end, &mut stops, fs).await;
+        let result = wait(session_end, &mut stops, volume, fs).await;
         tracing::info!(device = %places.device.display(), "unmounted, writing what is left");
         result.map_err(MountError::system("serving the kernel's requests"))
     })
@@ -168,11 +183,20 @@ fn serve_attached(
 
 /// Waits for the end of the session. Signals bring it about; what they start goes on beside, because on `fuseblk`
 /// umount(2) returns only after the session's end.
-async fn wait(mut session_end: oneshot::Receiver<io::Result<Ended>>, stops: &mut Stops, fs: FsId) -> io::Result<Ended> {
+async fn wait(
+    mut session_end: oneshot::Receiver<io::Result<Ended>>,
+    stops: &mut Stops,
+    volume: &Fs,
+    fs: FsId,
+) -> io::Result<Ended> {
     loop {
         tokio::select! {
             ended = &mut session_end => return ended.unwrap_or_else(|_| Err(io::Error::other("the session's thread died"))),
-            () = stops.next() => drop(tokio::spawn(unmount(fs))),
+            () = stops.next() => {
+                // What waits for a thaw would keep the volume in use for ever.
+                volume.end_freezing();
+                drop(tokio::spawn(unmount(fs)));
+            }
         }
     }
 }

@@ -9,6 +9,10 @@ use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Opened, Service, St
 impl Service for Handlers {
     type Data = ReadData;
 
+    fn ending(&self) {
+        self.end_freezing();
+    }
+
     fn forget(&self, node: NodeId, count: u64) {
         Self::forget(self, node, count);
     }

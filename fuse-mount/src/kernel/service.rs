@@ -18,6 +18,9 @@ pub trait Service: Send + Sync + 'static {
     /// What READ returns.
     type Data: Deref<Target = [u8]> + Send;
 
+    /// The mount is gone. What is under way is waited for after this call, so it must not wait for a user any more.
+    fn ending(&self) {}
+
     /// LOOKUP.
     fn lookup(&self, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<Found, Errno>> + Send;
     /// FORGET: `count` references are given back.

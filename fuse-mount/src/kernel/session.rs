@@ -16,6 +16,7 @@ use super::{Transport, TransportOptions};
 pub struct Session<S: Service> {
     inner: Inner<S>,
     driver: Driver,
+    service: Arc<S>,
 }
 
 enum Inner<S: Service> {
@@ -39,10 +40,12 @@ impl<S: Service> Session<S> {
     pub fn open(fuse: OwnedFd, service: Arc<S>, runtime: Handle, options: TransportOptions) -> io::Result<Self> {
         let driver = Driver::new(runtime);
         let inner = match options.transport {
-            Transport::Native => Inner::Native(NativeSession::open(fuse, service, driver.clone(), options)?),
-            Transport::Fuser => Inner::Fuser(FuserSession::open(fuse, service, driver.clone(), options)?),
+            Transport::Native => {
+                Inner::Native(NativeSession::open(fuse, Arc::clone(&service), driver.clone(), options)?)
+            }
+            Transport::Fuser => Inner::Fuser(FuserSession::open(fuse, Arc::clone(&service), driver.clone(), options)?),
         };
-        Ok(Self { inner, driver })
+        Ok(Self { inner, driver, service })
     }
 
     /// For telling the kernel something without being asked. `None` if the system has no descriptor left.
@@ -63,6 +66,7 @@ impl<S: Service> Session<S> {
             Inner::Native(session) => session.run().map(Some),
             Inner::Fuser(session) => session.run().map(|()| None),
         };
+        self.service.ending();
         self.driver.wait_until_idle();
         served.map(|waiting| Ended { _waiting: waiting })
     }

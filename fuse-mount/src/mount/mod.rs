@@ -4,6 +4,7 @@ pub mod connection;
 pub mod leftover;
 pub mod mountinfo;
 pub mod options;
+pub mod remount;
 pub mod spec;
 pub mod syscall;
 pub mod target;

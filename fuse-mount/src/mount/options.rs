@@ -25,6 +25,8 @@ pub struct Options {
     pub io_uring: bool,
     /// Who speaks with the kernel.
     pub transport: Transport,
+    /// What is mounted already is changed.
+    pub remount: bool,
     /// Accepted, without a meaning here.
     pub ignored: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl Default for Options {
             single: false,
             io_uring: true,
             transport: Transport::default(),
+            remount: false,
             ignored: Vec::new(),
         }
     }
@@ -99,6 +102,10 @@ const MEANINGLESS_WITH_VALUE: &[&str] = &[
     "statfs_percent",
     "quota_quantum",
     "comment",
+    "user_id",
+    "group_id",
+    "blksize",
+    "max_read",
     "helper",
     "uhelper",
 ];
@@ -114,7 +121,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("meta", "the metadata filesystem is not shown"),
     ("errors=panic", "an inconsistency always leaves the volume (errors=withdraw)"),
     ("dirsync", "use fsync on the directory"),
-    ("remount", "umount it, and mount it again with the new options"),
     ("lease", "it needs several nodes"),
     ("fence", "it needs several nodes"),
     ("watchdog", "it needs several nodes"),
@@ -170,6 +176,7 @@ impl Options {
             ("acl", None) => self.fs.acl = true,
             ("noacl", None) => self.fs.acl = false,
             ("single", None) => self.single = true,
+            ("remount", None) => self.remount = true,
             ("io_uring", None) => self.io_uring = true,
             ("no_io_uring", None) => self.io_uring = false,
             ("transport", Some(value)) => self.transport = transport(option, value)?,

@@ -65,7 +65,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         "norecovery",
         "lease=3",
         "fence=auto",
-        "remount",
         "spectator",
         "suiddir",
         "errors=panic",

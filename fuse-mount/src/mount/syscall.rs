@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::mountinfo::{self, FsId};
 use super::options::Options;
@@ -78,6 +78,14 @@ pub fn mount(fuse: &OwnedFd, source: Source<'_>, target: &Path, options: &Option
     }
     let data = CString::new(data)?;
     Ok(rustix::mount::mount(source.device, target, source.kind.name(), options.flags, Some(data.as_c_str()))?)
+}
+
+/// Changes the flags of what is visible at `point`, and of its filesystem.
+///
+/// # Errors
+/// What the operating system says, `EBUSY` among it when it shall be read-only and files are open for writing.
+pub fn remount(point: &Path, flags: MountFlags) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(point, flags, c"")?)
 }
 
 /// Unmounts what is visible at `point`.

@@ -7,6 +7,7 @@ use rustix::mount::UnmountFlags;
 
 use super::mountinfo::{self, FsId, Mount};
 use super::{connection, syscall, target};
+use crate::control::client::Daemon;
 use crate::daemon::registry::{Registered, State};
 use crate::error::MountError;
 
@@ -42,6 +43,9 @@ pub fn umount(what: &Path, options: UmountOptions) -> Result<Unmounted, MountErr
     if syscall::is_covered(&mount) {
         return Err(MountError::Covered { path: mount.point });
     }
+    if !options.lazy && !options.force && is_frozen(&mount) {
+        return Err(MountError::Frozen { path: mount.point });
+    }
     // Before the unmount: afterwards the daemon may be gone, and its file with it.
     let daemon = Registered::of(mount.fs);
     let mut flags = UnmountFlags::empty();
@@ -67,12 +71,20 @@ pub fn umount(what: &Path, options: UmountOptions) -> Result<Unmounted, MountErr
 }
 
 /// The mount that is meant: the one visible at a mount point, or the last one of a device.
-fn find(what: &Path) -> Result<Mount, MountError> {
+///
+/// # Errors
+/// `NotMounted`; when /proc is not there.
+pub(crate) fn find(what: &Path) -> Result<Mount, MountError> {
     let mounts = mountinfo::read().map_err(MountError::system("reading /proc/self/mountinfo"))?;
     let path: PathBuf = target::resolve(what).unwrap_or_else(|_| what.to_owned());
     let of_device = || mounts.iter().rev().find(|mount| mount.is_ours() && mount.source == path);
     let found = mountinfo::at(&mounts, &path).filter(|mount| mount.is_ours()).or_else(of_device);
     found.cloned().ok_or(MountError::NotMounted { path })
+}
+
+/// Whether somebody keeps the volume as it is, and wants to find it so until he says otherwise.
+fn is_frozen(mount: &Mount) -> bool {
+    Daemon::of(&mount.point).and_then(|daemon| daemon.volume()).is_ok_and(|volume| volume.frozen)
 }
 
 /// Whether the filesystem has another mount. It can be in another mount namespace, where it is not seen from here; the
