@@ -14,6 +14,7 @@ pub mod mapping;
 pub mod mount;
 pub mod need;
 pub mod ops;
+pub mod refusal;
 pub mod rng;
 pub mod scratch;
 pub mod tree;

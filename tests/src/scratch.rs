@@ -15,8 +15,6 @@ pub enum Leftover {
     Daemon(u32),
     /// A loop device.
     Loop(String),
-    /// A sysctl and the value it had.
-    Sysctl(PathBuf, String),
     /// A file whose permissions were changed, and what they were.
     Mode(PathBuf, u32),
     /// A folder.
@@ -77,9 +75,6 @@ pub fn undo(what: &Leftover) {
         }
         Leftover::Daemon(pid) => kill(*pid),
         Leftover::Loop(device) => quietly(Command::new("losetup").arg("-d").arg(device)),
-        Leftover::Sysctl(path, value) => {
-            let _ = std::fs::write(path, value);
-        }
         Leftover::Mode(path, mode) => {
             use std::os::unix::fs::PermissionsExt;
             let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode));

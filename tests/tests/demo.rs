@@ -10,18 +10,10 @@ use std::time::Duration;
 use lunfs_tests::command::{Outcome, finish, until};
 use lunfs_tests::mount::{Mount, mounts_below};
 use lunfs_tests::need;
+use lunfs_tests::refusal::without_io_uring;
 use lunfs_tests::scratch::{Guard, Leftover, Scratch};
 use lunfs_tests::volume::Volume;
 use lunfs_tests::watchdog::Watchdog;
-
-/// Sets a sysctl until the guard is dropped.
-fn sysctl(path: &str, value: &str) -> Guard {
-    let path = PathBuf::from(path);
-    let before = std::fs::read_to_string(&path).unwrap().trim().to_owned();
-    let guard = Guard::new(Leftover::Sysctl(path.clone(), before));
-    std::fs::write(&path, value).unwrap_or_else(|error| panic!("{} = {value}: {error}", path.display()));
-    guard
-}
 
 /// Lets everybody open /dev/fuse until the guard is dropped.
 fn fuse_for_everybody() -> Guard {
@@ -124,8 +116,7 @@ fn as_an_ordinary_user_who_may_not_open_the_device() {
 #[test]
 fn where_io_uring_is_refused() {
     let _watchdog = needs();
-    let _refused = sysctl("/proc/sys/kernel/io_uring_disabled", "2");
-    demo(&Scratch::new("demo-no-uring"), &["env"]);
+    without_io_uring(|| demo(&Scratch::new("demo-no-uring"), &["env"]));
 }
 
 #[test]
@@ -137,8 +128,7 @@ fn a_mount_says_once_that_io_uring_is_refused() {
     lunfs_tests::ops::every_operation(&scratch.path("mnt"));
     with_option.umount();
     volume.assert_clean();
-    let _refused = sysctl("/proc/sys/kernel/io_uring_disabled", "2");
-    let mount = Mount::foreground(&volume, &scratch.path("mnt"), "single");
+    let mount = without_io_uring(|| Mount::foreground(&volume, &scratch.path("mnt"), "single"));
     assert!(lunfs_tests::tree::read(&scratch.path("mnt")).len() > 100);
     let lines = mount.log().lines().filter(|line| line.contains("io_uring")).count();
     assert_eq!(lines, 1, "one line about io_uring:\n{}", mount.log());
