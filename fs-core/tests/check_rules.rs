@@ -207,7 +207,7 @@ fn a_rule_is_shown_as_often_as_asked_and_counted_always() {
         lab.put(&disk, *file, 52, 4, 7);
     }
     let counter = Counter::new(u64::MAX);
-    let report = run(check(Arc::new(disk), Options { findings_max: 5 }, &counter));
+    let report = run(check(Arc::new(disk), Options { findings_max: 5, ..Options::default() }, &counter));
     assert_eq!(counter.findings.into_inner(), 5);
     assert_eq!((report.errors(), report.rules["link-count"].found), (30, 30));
     let progress = counter.progress.into_inner();

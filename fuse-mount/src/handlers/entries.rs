@@ -90,8 +90,8 @@ impl Handlers {
     }
 
     /// LINK.
-    pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
-        let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name).await;
+    pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8], caller: Caller) -> Result<Entry, Errno> {
+        let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name, caller).await;
         self.changed(parent);
         Ok(self.entry(linked.map_err(refused)?))
     }
@@ -116,9 +116,10 @@ impl Handlers {
         source: (NodeId, &[u8]),
         target: (NodeId, &[u8]),
         mode: RenameMode,
+        caller: Caller,
     ) -> Result<(), Errno> {
         let (from, to) = (self.inode(source.0)?, self.inode(target.0)?);
-        let renamed = self.fs.rename(from, source.1, to, target.1, mode).await;
+        let renamed = self.fs.rename(from, source.1, to, target.1, mode, caller).await;
         self.changed(source.0);
         if target.0 != source.0 {
             self.changed(target.0);

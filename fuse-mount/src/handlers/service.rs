@@ -69,8 +69,8 @@ impl Service for Handlers {
         Self::symlink(self, parent, name, target, caller).await
     }
 
-    async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
-        Self::link(self, node, parent, name).await
+    async fn link(&self, node: NodeId, parent: NodeId, name: &[u8], caller: Caller) -> Result<Entry, Errno> {
+        Self::link(self, node, parent, name, caller).await
     }
 
     async fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
@@ -81,8 +81,14 @@ impl Service for Handlers {
         Self::rmdir(self, parent, name).await
     }
 
-    async fn rename(&self, source: (NodeId, &[u8]), target: (NodeId, &[u8]), mode: RenameMode) -> Result<(), Errno> {
-        Self::rename(self, source, target, mode).await
+    async fn rename(
+        &self,
+        source: (NodeId, &[u8]),
+        target: (NodeId, &[u8]),
+        mode: RenameMode,
+        caller: Caller,
+    ) -> Result<(), Errno> {
+        Self::rename(self, source, target, mode, caller).await
     }
 
     async fn open(&self, node: NodeId, flags: OpenFlags, caller: Caller) -> Result<Opened, Errno> {

@@ -74,7 +74,13 @@ pub trait Service: Send + Sync + 'static {
         caller: Caller,
     ) -> impl Future<Output = Result<Entry, Errno>> + Send;
     /// LINK.
-    fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<Entry, Errno>> + Send;
+    fn link(
+        &self,
+        node: NodeId,
+        parent: NodeId,
+        name: &[u8],
+        caller: Caller,
+    ) -> impl Future<Output = Result<Entry, Errno>> + Send;
     /// UNLINK.
     fn unlink(&self, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<(), Errno>> + Send;
     /// RMDIR.
@@ -85,6 +91,7 @@ pub trait Service: Send + Sync + 'static {
         source: (NodeId, &[u8]),
         target: (NodeId, &[u8]),
         mode: RenameMode,
+        caller: Caller,
     ) -> impl Future<Output = Result<(), Errno>> + Send;
     /// OPEN.
     fn open(

@@ -185,7 +185,7 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -198,15 +198,18 @@ impl<S: Service> Filesystem for FuserTransport<S> {
             Err(errno) => return reply.error(errno.into()),
         };
         let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        let caller = convert::caller(request);
         self.drive(|service| async move {
             let (source, target) = ((parent.into(), &*name), (new_parent.into(), &*new_name));
-            send_nothing(reply, service.rename(source, target, mode).await);
+            send_nothing(reply, service.rename(source, target, mode, caller).await);
         });
     }
 
-    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes().to_vec();
-        self.drive(|service| async move { send_entry(reply, service.link(ino.into(), parent.into(), &name).await) });
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        self.drive(|service| async move {
+            send_entry(reply, service.link(ino.into(), parent.into(), &name, caller).await);
+        });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

@@ -166,7 +166,7 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         Request::Unlink { name } => reply.empty(service.unlink(node, &name).await),
         Request::Rmdir { name } => reply.empty(service.rmdir(node, &name).await),
         Request::Rename { name, new_parent, new_name, flags } => match linux::rename_mode(flags) {
-            Ok(mode) => reply.empty(service.rename((node, &name), (new_parent, &new_name), mode).await),
+            Ok(mode) => reply.empty(service.rename((node, &name), (new_parent, &new_name), mode, caller).await),
             Err(errno) => reply.error(errno),
         },
         Request::Open { flags, .. } => {
@@ -247,7 +247,7 @@ async fn make<S: Service>(service: &S, header: &Header, request: Request) -> Res
             service.mknod(parent, &name, mode, linux::device_parts(rdev), header.maker(umask)).await
         }
         Request::Mkdir { name, mode, umask, .. } => service.mkdir(parent, &name, mode, header.maker(umask)).await,
-        Request::Link { source, name } => service.link(source, parent, &name).await,
+        Request::Link { source, name } => service.link(source, parent, &name, caller).await,
         _ => Err(Errno::NOSYS),
     }
 }
