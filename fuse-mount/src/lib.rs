@@ -13,3 +13,4 @@ pub mod handlers;
 pub mod kernel;
 pub mod log;
 pub mod mount;
+pub mod quota;

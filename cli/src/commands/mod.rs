@@ -12,6 +12,8 @@ mod install;
 mod man;
 mod mkfs;
 mod mount;
+mod quota;
+mod size;
 mod umount;
 mod version;
 
@@ -27,6 +29,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     mkfs::COMMAND,
     mount::COMMAND,
     umount::COMMAND,
+    quota::COMMAND,
     install::COMMAND,
     demo::COMMAND,
     debug::COMMAND,

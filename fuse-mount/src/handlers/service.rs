@@ -4,7 +4,7 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Notifier, Opened, Service, StatfsAnswer};
+use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Notifier, Opened, Process, Service, StatfsAnswer};
 
 impl Service for Handlers {
     type Data = ReadData;
@@ -161,6 +161,10 @@ impl Service for Handlers {
 
     async fn listxattr(&self, node: NodeId, caller: Caller) -> Result<Vec<u8>, Errno> {
         Self::listxattr(self, node, caller).await
+    }
+
+    async fn ioctl(&self, node: NodeId, command: u32, data: &[u8], process: Process) -> Result<Vec<u8>, Errno> {
+        Self::quota_ioctl(self, node, command, data, process).await
     }
 
     async fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 use super::interruption::Interruption;
 use super::lock::Lock;
 use super::native::Notifier;
-use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
+use super::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, StatfsAnswer};
 
 /// A filesystem as the kernel asks for it. Every method answers one request; what it returns is the answer.
 ///
@@ -166,6 +166,17 @@ pub trait Service: Send + Sync + 'static {
     /// REMOVEXATTR.
     fn removexattr(&self, _node: NodeId, _name: &[u8]) -> impl Future<Output = Result<(), Errno>> + Send {
         async { Err(Errno::NOSYS) }
+    }
+
+    /// IOCTL: the bytes that the caller gets. `command` says how many they are, and of `data`.
+    fn ioctl(
+        &self,
+        _node: NodeId,
+        _command: u32,
+        _data: &[u8],
+        _process: Process,
+    ) -> impl Future<Output = Result<Vec<u8>, Errno>> + Send {
+        async { Err(Errno::NOTTY) }
     }
 
     /// Whether locks are asked for here. Else the kernel keeps them itself, which is right on one node.

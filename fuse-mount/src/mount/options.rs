@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fs_core::fs::{AtimePolicy, MountOptions};
+use fs_core::quota;
 use rustix::mount::MountFlags;
 
 use crate::error::MountError;
@@ -66,8 +67,6 @@ const FOR_OTHERS: &[&str] = &[
     "errors=withdraw",
     "data=ordered",
     "nodiscard",
-    "quota=off",
-    "noquota",
     "sloppy",
 ];
 
@@ -97,7 +96,6 @@ const MEANINGLESS_WITH_VALUE: &[&str] = &[
     "num_glockd",
     "statfs_quantum",
     "statfs_percent",
-    "quota_quantum",
     "comment",
     "helper",
     "uhelper",
@@ -109,7 +107,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("data=writeback", "data is always written before the metadata that refers to it"),
     ("norecovery", "journals are always replayed"),
     ("spectator", "every mount takes a journal"),
-    ("quota", "there are no quotas yet"),
     ("suiddir", "owners are not inherited"),
     ("meta", "the metadata filesystem is not shown"),
     ("errors=panic", "an inconsistency always leaves the volume (errors=withdraw)"),
@@ -169,11 +166,15 @@ impl Options {
             ("foreground", None) => self.foreground = true,
             ("acl", None) => self.fs.acl = true,
             ("noacl", None) => self.fs.acl = false,
+            ("quota", None) => self.fs.quota = quota::Mode::On,
+            ("noquota", None) => self.fs.quota = quota::Mode::Off,
+            ("quota", Some(value)) => self.fs.quota = quota_mode(option, value)?,
+            ("quota_quantum", Some(value)) => self.fs.quota_quantum = seconds(option, value)?,
             ("single", None) => self.single = true,
             ("io_uring", None) => self.io_uring = true,
             ("no_io_uring", None) => self.io_uring = false,
             ("transport", Some(value)) => self.transport = transport(option, value)?,
-            ("commit", Some(value)) => self.fs.commit_interval = commit_interval(option, value)?,
+            ("commit", Some(value)) => self.fs.commit_interval = seconds(option, value)?,
             ("cache", Some(value)) => self.fs.cache_bytes = cache_bytes(option, value)?,
             (_, Some(_)) if SECURITY.contains(&name) => self.security.push(option.to_owned()),
             _ => return self.apply_flag_or_refuse(option, name),
@@ -231,7 +232,17 @@ fn transport(option: &str, value: &str) -> Result<Transport, MountError> {
     }
 }
 
-fn commit_interval(option: &str, value: &str) -> Result<Duration, MountError> {
+fn quota_mode(option: &str, value: &str) -> Result<quota::Mode, MountError> {
+    match value {
+        "off" => Ok(quota::Mode::Off),
+        "account" => Ok(quota::Mode::Account),
+        "on" => Ok(quota::Mode::On),
+        "quiet" => Ok(quota::Mode::Quiet),
+        _ => Err(MountError::BadValue { option: option.to_owned(), expected: "needs off, account, on or quiet" }),
+    }
+}
+
+fn seconds(option: &str, value: &str) -> Result<Duration, MountError> {
     let seconds = value.parse::<u64>().ok().filter(|seconds| (1..=3600).contains(seconds));
     seconds
         .map(Duration::from_secs)

@@ -20,7 +20,7 @@ use fuser::{
 
 use super::super::drive::Driver;
 use super::super::service::Service;
-use super::super::{Errno, Found, TransportOptions, linux};
+use super::super::{Errno, Found, Process, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
 use super::convert;
 
@@ -438,16 +438,26 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn ioctl(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
         _flags: IoctlFlags,
-        _command: u32,
-        _data: &[u8],
-        _out_size: u32,
+        command: u32,
+        data: &[u8],
+        out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::NOTTY.into());
+        let process = Process { caller: convert::caller(request), pid: request.pid() };
+        let data = data.to_vec();
+        self.drive(|service| async move {
+            match service.ioctl(ino.into(), command, &data, process).await {
+                Ok(bytes) => {
+                    let len = usize::try_from(out_size).unwrap_or(usize::MAX).min(bytes.len());
+                    reply.ioctl(0, bytes.get(..len).unwrap_or_default());
+                }
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
     }
 
     // What follows is left to the kernel, which does it by itself after the first refusal. ACCESS, locks and BMAP are not
