@@ -83,6 +83,11 @@ impl<'v> Stage<'v> {
         self
     }
 
+    /// Nobody asked: what is done has to be done.
+    pub(crate) const fn ignore_limits(&mut self) {
+        self.limited = false;
+    }
+
     /// Limits of quotas count, whoever asked.
     pub const fn keep_to_limits(&mut self) {
         self.limited = true;

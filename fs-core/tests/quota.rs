@@ -461,6 +461,10 @@ fn what_other_nodes_left_in_their_change_files_is_gathered() {
         let disk = Arc::new(new_volume_with(Maker::Gfs2, BlockSize::MAX, 2).await);
         let blocks = change_blocks(&disk, BlockSize::MAX);
         assert_eq!(blocks.len(), 512);
+        // Limits do not count for what has been taken.
+        let fs = mount(&disk, Mode::On, false).await;
+        limit(&fs, QuotaId::user(77), 20).await;
+        fs.unmount().await.unwrap();
         put_slot(&disk, blocks[0], 3, 5, 1, 77);
         put_slot(&disk, blocks[0], 4, -2, 0, 77);
         // Twice in one file, which nobody should write.
@@ -503,6 +507,66 @@ fn values_that_make_no_sense_are_limits_of_their_own() {
         let too_much = SetQuota { limit_blocks: Some(u64::MAX), ..SetQuota::default() };
         assert!(matches!(fs.set_quota(QuotaId::user(1), &too_much).await, Err(FsError::OutOfRange(_))));
         fs.unmount().await.unwrap();
+    });
+}
+
+#[test]
+fn damaged_quota_files_are_met_without_a_panic_or_a_hang() {
+    run(async {
+        let base = new_volume(Maker::Gfs2, BlockSize::MAX).await;
+        let disk = Arc::new(base.fork());
+        let fs = mount(&disk, Mode::On, false).await;
+        for id in [3, 5000, 4_000_000_000] {
+            limit(&fs, QuotaId::user(id), 1000).await;
+            file_of(&fs, format!("of {id}").as_bytes(), caller(id, id)).await;
+        }
+        fs.unmount().await.unwrap();
+        // The quota file with all its blocks, the change file, and what names them: everything that is not in the root.
+        let kinds = [4, 5, 14];
+        let blocks: Vec<u64> = (0..disk.blocks(BlockSize::MAX))
+            .filter(|addr| {
+                let block = disk.block(*addr, BlockSize::MAX);
+                meta::header(&block).is_some_and(|header| kinds.contains(&header.kind.get()))
+            })
+            .collect();
+        let (mut failed, mut fine) = (0, 0);
+        for seed in 0..400 {
+            let _step = Step::new(format!("damaged quotas, seed {seed}"));
+            let mut rng = Rng(seed);
+            let copy = Arc::new(disk.fork());
+            for _ in 0..1 + rng.below(3) {
+                let addr = *rng.pick(&blocks);
+                let offset = 24 + rng.below(if rng.one_in(3) { 4072 } else { 400 }) / 8 * 8;
+                let value = *rng.pick(&[0, 1, addr, addr + 1, u64::MAX, 1 << 63, 1 << 40, 8, rng.next()]);
+                copy.poke(addr * 4096 + offset, &value.to_be_bytes());
+            }
+            let device: Arc<dyn block::device::BlockDevice> = copy.clone();
+            let options = MountOptions { cache_bytes: CACHE_BYTES, quota: Mode::On, ..MountOptions::default() };
+            let Ok(fs) = Fs::mount(device, options, Arc::new(TickingEnv::default())).await else {
+                failed += 1;
+                continue;
+            };
+            let result = async {
+                let mut from = QuotaId::user(0);
+                while let Some(quota) = fs.quota_next(from).await? {
+                    from = QuotaId::user(quota.id.id.saturating_add(1));
+                    if quota.id.id == u32::MAX {
+                        break;
+                    }
+                }
+                fs.set_quota(QuotaId::group(5000), &SetQuota { warn_blocks: Some(5), ..SetQuota::default() }).await?;
+                let who = caller(5000, 3);
+                fs.mknod(fs.root(), b"new", 0o100_600, (0, 0), who).await?;
+                fs.sync_quotas().await?;
+                fs.unmount().await
+            };
+            match result.await {
+                Ok(()) => fine += 1,
+                Err(_) => failed += 1,
+            }
+            errors_with_quotas(copy).await;
+        }
+        assert!(failed > 20 && fine > 20, "{failed} failed, {fine} did not");
     });
 }
 

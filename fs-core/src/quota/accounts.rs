@@ -108,7 +108,7 @@ impl Accounts {
     }
 
     /// Lets go of accounts about which the quota file says everything.
-    pub(super) fn forget_idle(&mut self) {
+    fn forget_idle(&mut self) {
         self.table.retain(|_, account| !account.is_idle());
     }
 

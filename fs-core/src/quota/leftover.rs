@@ -106,6 +106,8 @@ async fn adopt(volume: &Volume, own: bool, block: u32, found: Vec<Leftover>) -> 
 /// Moves slots into the node's own file, in one transaction. False if there is no room.
 async fn take_over(volume: &Volume, file: InodeNo, addr: BlockAddr, found: &[Leftover]) -> Result<bool, FsError> {
     let mut stage = Stage::new(volume, file);
+    // It has been taken already.
+    stage.ignore_limits();
     let block = stage.edit(addr, BlockKind::QUOTA_CHANGE).await?;
     for left in found {
         let start = offset_in_block(left.index);

@@ -278,14 +278,12 @@ pub async fn set(volume: &Volume, id: QuotaId, change: &SetQuota) -> Result<Quot
     quota.ok_or(FsError::Bug("an account that is held has gone"))
 }
 
-/// Moves everything that is pending into the quota file, and lets go of what is known of it. Where there is no room for
-/// that it stays where it is, which is as good.
+/// Moves everything that is pending into the quota file. Where there is no room for that it stays where it is, which is as
+/// good.
 ///
 /// # Errors
 /// `ReadOnly`; device errors, `Corrupt`, `Withdrawn`.
 pub async fn sync(volume: &Volume) -> Result<(), FsError> {
     volume.check_writable()?;
-    fold::fold(volume).await?;
-    volume.quotas.accounts.lock().forget_idle();
-    Ok(())
+    fold::fold(volume).await
 }

@@ -55,7 +55,8 @@ impl Names {
 fn ask(kind: Kind, name: &str) -> Option<QuotaId> {
     let answer = Command::new("getent").arg("--").args([database(kind), name]).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
-    let (_, id) = text.lines().find_map(parse)?;
+    // It takes numbers for numbers, and cuts off what is too large.
+    let (_, id) = text.lines().filter_map(parse).find(|(found, _)| *found == name)?;
     Some(QuotaId { kind, id })
 }
 
