@@ -536,8 +536,10 @@ fn damaged_quota_files_are_met_without_a_panic_or_a_hang() {
             let copy = Arc::new(disk.fork());
             for _ in 0..1 + rng.below(3) {
                 let addr = *rng.pick(&blocks);
-                let offset = 24 + rng.below(if rng.one_in(3) { 4072 } else { 400 }) / 8 * 8;
-                let value = *rng.pick(&[0, 1, addr, addr + 1, u64::MAX, 1 << 63, 1 << 40, 8, rng.next()]);
+                let most = if rng.one_in(3) { 4072 } else { 400 };
+                let offset = 24 + rng.below(most) / 8 * 8;
+                let values = [0, 1, addr, addr + 1, u64::MAX, 1 << 63, 1 << 40, 8, rng.next()];
+                let value = *rng.pick(&values);
                 copy.poke(addr * 4096 + offset, &value.to_be_bytes());
             }
             let device: Arc<dyn block::device::BlockDevice> = copy.clone();
