@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use block::OpenOptions;
 use block::claim::{Claim, ClaimError, Sharing};
 use block::device::BlockDevice;
@@ -215,7 +214,7 @@ fn explain(error: io::Error) -> anyhow::Error {
         _ if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
             "the volume has no quota file: it is damaged"
         }
-        _ => return Err::<(), _>(error).context("asking the daemon of the mount").unwrap_err(),
+        _ => return anyhow::Error::new(error).context("asking the daemon of the mount"),
     };
     anyhow::anyhow!(meaning)
 }
