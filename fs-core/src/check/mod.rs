@@ -70,13 +70,15 @@ const GROUPS_AT_ONCE: usize = 16;
 pub struct Options {
     /// How many findings of each rule are shown to [`Watch::finding`]; the rest is only counted.
     pub findings_max: u64,
-    /// Count what every user and group has, and compare it with the quota file. About 100 bytes of memory for each.
+    /// Count what every user and group has, and compare it with the quota file.
     pub quotas: bool,
+    /// Users and groups that are counted at most: about 100 bytes of memory for each.
+    pub quota_ids_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { findings_max: 100, quotas: false }
+        Self { findings_max: 100, quotas: false, quota_ids_max: 1 << 20 }
     }
 }
 
@@ -111,7 +113,7 @@ pub async fn check(device: Arc<dyn BlockDevice>, options: Options, watch: &dyn W
         igenerations: Vec::new(),
         directories: Mutex::default(),
         shared: Shared::default(),
-        usage: options.quotas.then(Usage::default),
+        usage: options.quotas.then(|| Usage::new(options.quota_ids_max)),
     };
     checker.run().await;
     checker.finish()

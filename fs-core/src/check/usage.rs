@@ -15,9 +15,6 @@ use crate::quota::QuotaId;
 use crate::quota::charge::{self, Charged, Postings};
 use crate::quota::file::Scan;
 
-/// Users and groups that are counted: about 100 bytes each.
-const IDS_MAX: usize = 1 << 20;
-
 /// Blocks of one user or group.
 #[derive(Debug, Clone, Copy, Default)]
 struct Blocks {
@@ -28,19 +25,19 @@ struct Blocks {
 }
 
 /// Blocks of everybody.
-#[derive(Default)]
 pub(super) struct Usage(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     ids: BTreeMap<QuotaId, Blocks>,
+    ids_max: usize,
     /// There were more than can be counted.
     overflow: bool,
 }
 
 impl State {
     fn of(&mut self, id: QuotaId) -> Option<&mut Blocks> {
-        if self.ids.len() >= IDS_MAX && !self.ids.contains_key(&id) {
+        if self.ids.len() >= self.ids_max && !self.ids.contains_key(&id) {
             self.overflow = true;
             return None;
         }
@@ -49,6 +46,11 @@ impl State {
 }
 
 impl Usage {
+    /// Counts for `ids_max` users and groups at most.
+    pub(super) fn new(ids_max: usize) -> Self {
+        Self(Mutex::new(State { ids_max, ..State::default() }))
+    }
+
     /// An inode, with the block it stands in.
     pub(super) fn add_inode(&self, image: &[u8]) {
         let mut postings = Postings::new();
@@ -89,7 +91,7 @@ pub(super) async fn check(checker: &Checker<'_>, dinode: &Dinode) {
     }
     let state = std::mem::take(&mut *usage.0.lock());
     if state.overflow {
-        return report(Rule::QuotaIds { counted: IDS_MAX as u64 });
+        return report(Rule::QuotaIds { counted: state.ids_max as u64 });
     }
     for (id, Blocks { found, said }) in state.ids {
         if found != said {

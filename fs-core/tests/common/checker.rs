@@ -22,19 +22,19 @@ impl Watch for Keep {
 
 /// Checks a volume.
 pub(crate) async fn findings(device: Arc<dyn BlockDevice>) -> (Report, Vec<Finding>) {
-    findings_with(device, false).await
+    findings_with(device, Options::default()).await
 }
 
-/// The same; with `quotas`, also what users and groups have.
-pub(crate) async fn findings_with(device: Arc<dyn BlockDevice>, quotas: bool) -> (Report, Vec<Finding>) {
+/// The same, but for the limit of findings as `options` say.
+pub(crate) async fn findings_with(device: Arc<dyn BlockDevice>, options: Options) -> (Report, Vec<Finding>) {
     let keep = Keep::default();
-    let report = check(device, Options { findings_max: 20, quotas }, &keep).await;
+    let report = check(device, Options { findings_max: 20, ..options }, &keep).await;
     (report, keep.0.into_inner())
 }
 
 /// What is wrong with a volume on which every mount has counted what users and groups have; empty for a sound one.
 pub(crate) async fn errors_with_quotas(device: Arc<dyn BlockDevice>) -> Vec<String> {
-    let (report, findings) = findings_with(device, true).await;
+    let (report, findings) = findings_with(device, Options { quotas: true, ..Options::default() }).await;
     lines(&report, &findings, |rule| rule.severity() == Severity::Error || matches!(rule, Rule::QuotaUsage { .. }))
 }
 

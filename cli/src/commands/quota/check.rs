@@ -89,7 +89,7 @@ fn count(path: &Path, access: Access) -> anyhow::Result<Found> {
     let (_claim, device) = claim(path, access)?;
     let gather = Gather::default();
     let device: Arc<dyn BlockDevice> = device;
-    let options = Options { findings_max: u64::MAX, quotas: true };
+    let options = Options { findings_max: u64::MAX, quotas: true, ..Options::default() };
     let report = runtime.block_on(check::check(device, options, &gather));
     let found = gather.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     if found.is_dirty {
