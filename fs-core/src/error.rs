@@ -5,6 +5,7 @@ use block::device::DeviceError;
 use crate::addr::BlockAddr;
 use crate::format::meta::BlockKind;
 use crate::format::rgrp::BlockState;
+use crate::quota::QuotaId;
 
 /// Why an operation failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +37,12 @@ pub enum FsError {
     /// No free block left.
     #[error("no space left on the volume")]
     NoSpace,
+    /// A user or group would have more than it may have.
+    #[error("the quota of {id} is exceeded")]
+    QuotaExceeded {
+        /// Who.
+        id: QuotaId,
+    },
     /// Past the largest file size.
     #[error("the file would be too large")]
     TooLarge,
@@ -115,6 +122,7 @@ impl FsError {
             Self::Invalid(_) | Self::NotMountable(_) => 22,                               // EINVAL
             Self::NameTooLong => 36,                                                      // ENAMETOOLONG
             Self::NoSpace => 28,                                                          // ENOSPC
+            Self::QuotaExceeded { .. } => 122,                                            // EDQUOT
             Self::TooLarge => 27,                                                         // EFBIG
             Self::TooManyLinks => 31,                                                     // EMLINK
             Self::NotPermitted(_) => 1,                                                   // EPERM

@@ -17,9 +17,11 @@ use crate::mount::{self, Searched};
 use crate::ops;
 use crate::ops::create::New;
 use crate::ops::rename::Place;
+use crate::quota;
 use crate::volume::Volume;
 
 mod freeze;
+mod quotas;
 mod xattrs;
 
 /// How a volume is mounted.
@@ -35,6 +37,10 @@ pub struct MountOptions {
     pub cache_bytes: u64,
     /// Access control lists count, and can be set. Without, those on the volume are left alone and mean nothing.
     pub acl: bool,
+    /// What is done about quotas.
+    pub quota: quota::Mode,
+    /// Longest time that changes of quotas stay out of the quota file.
+    pub quota_quantum: Duration,
 }
 
 impl Default for MountOptions {
@@ -45,6 +51,8 @@ impl Default for MountOptions {
             commit_interval: Duration::from_secs(5),
             cache_bytes: 256 << 20,
             acl: true,
+            quota: quota::Mode::Off,
+            quota_quantum: Duration::from_secs(60),
         }
     }
 }
@@ -143,6 +151,9 @@ impl Fs {
         if let Err(error @ (FsError::Corrupt { .. } | FsError::Device(_))) = &result {
             self.volume.disk.health.withdraw(error);
         }
+        if let Err(FsError::QuotaExceeded { id }) = &result {
+            self.volume.quotas.refused(*id);
+        }
         result
     }
 
@@ -156,6 +167,10 @@ impl Fs {
         match operation().await {
             Err(FsError::NoSpace) => {
                 self.volume.reclaim().await?;
+                operation().await
+            }
+            Err(FsError::QuotaExceeded { .. }) => {
+                self.volume.delete_orphans().await?;
                 operation().await
             }
             result => result,
@@ -186,10 +201,12 @@ impl Fs {
         let interval = self.volume.options.commit_interval;
         // Kept across the other events, which may come faster than it ends.
         let mut sleep = self.volume.env.sleep(interval);
+        let mut quantum = self.quota_quantum();
         loop {
             let journal = &self.volume.journal;
             let woken = wait(
                 &mut sleep,
+                &mut quantum,
                 self.volume.refs.wake.notified(),
                 journal.pressure.notified(),
                 self.stopped.notified(),
@@ -200,6 +217,10 @@ impl Fs {
                     sleep = self.volume.env.sleep(interval);
                     journal.sync().await
                 }
+                Woken::Quantum => {
+                    quantum = self.quota_quantum();
+                    self.changing(quota::sync(&self.volume)).await
+                }
                 Woken::Orphan => self.changing(self.volume.delete_orphans()).await.map(drop),
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
@@ -207,6 +228,15 @@ impl Fs {
             if !self.goes_on(done) {
                 return;
             }
+        }
+    }
+
+    /// Ready when changes of quotas are due to go into the quota file.
+    fn quota_quantum(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        if self.volume.options.quota.accounts() {
+            self.volume.env.sleep(self.volume.options.quota_quantum)
+        } else {
+            Box::pin(std::future::pending())
         }
     }
 
@@ -361,9 +391,9 @@ impl Fs {
 
     /// # Errors
     /// As [`ops::create::link`].
-    pub fn link<'a>(&'a self, ino: InodeNo, parent: InodeNo, name: &'a [u8]) -> OpFuture<'a, Attr> {
+    pub fn link<'a>(&'a self, ino: InodeNo, parent: InodeNo, name: &'a [u8], caller: Caller) -> OpFuture<'a, Attr> {
         Box::pin(async move {
-            let result = self.with_room(|| ops::create::link(&self.volume, ino, parent, name)).await;
+            let result = self.with_room(|| ops::create::link(&self.volume, ino, parent, name, caller)).await;
             self.checked(result)
         })
     }
@@ -389,10 +419,11 @@ impl Fs {
         new_parent: InodeNo,
         new_name: &'a [u8],
         mode: RenameMode,
+        caller: Caller,
     ) -> OpFuture<'a, ()> {
         Box::pin(async move {
             let (from, to) = (Place { dir: parent, name }, Place { dir: new_parent, name: new_name });
-            let result = self.with_room(|| ops::rename::rename(&self.volume, from, to, mode)).await;
+            let result = self.with_room(|| ops::rename::rename(&self.volume, from, to, mode, caller)).await;
             self.checked(result)
         })
     }
@@ -501,6 +532,7 @@ impl Fs {
 /// What the background work was woken by.
 enum Woken {
     Interval,
+    Quantum,
     Orphan,
     Pressure,
     Stop,
@@ -508,15 +540,17 @@ enum Woken {
 
 async fn wait(
     interval: impl Future<Output = ()>,
+    quantum: impl Future<Output = ()>,
     orphan: impl Future<Output = ()>,
     pressure: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Woken {
     use futures_util::future::{Either, select};
-    futures_util::pin_mut!(interval, orphan, pressure, stop);
-    match select(select(interval, orphan), select(pressure, stop)).await {
+    futures_util::pin_mut!(interval, quantum, orphan, pressure, stop);
+    match select(select(interval, select(quantum, orphan)), select(pressure, stop)).await {
         Either::Left((Either::Left(_), _)) => Woken::Interval,
-        Either::Left((Either::Right(_), _)) => Woken::Orphan,
+        Either::Left((Either::Right((Either::Left(_), _)), _)) => Woken::Quantum,
+        Either::Left((Either::Right((Either::Right(_), _)), _)) => Woken::Orphan,
         Either::Right((Either::Left(_), _)) => Woken::Pressure,
         Either::Right((Either::Right(_), _)) => Woken::Stop,
     }

@@ -29,6 +29,7 @@ pub mod inode;
 pub mod journal;
 pub mod mount;
 pub mod ops;
+pub mod quota;
 pub mod stage;
 pub mod volume;
 pub mod xattr;

@@ -39,6 +39,7 @@ use crate::journal::extents::{Extent, JournalMap};
 use crate::journal::head::{self, Head};
 use crate::journal::log::{Journal, NodeFiles, Start};
 use crate::journal::recover::{Recovery, Replayed};
+use crate::quota::{self, Quotas};
 use crate::stage::Stage;
 use crate::volume::Volume;
 
@@ -99,7 +100,8 @@ pub async fn mount(
     disk.set_checksums(recovered.checksums);
     let cache = Arc::new(Cache::new(Arc::clone(&disk), options.cache_bytes));
     let glocks = Arc::new(Glocks::new(locks));
-    let files = SystemFiles::find(&cache, &superblock, u32::try_from(journals.len()).unwrap_or(u32::MAX)).await?;
+    let count = u32::try_from(journals.len()).unwrap_or(u32::MAX);
+    let files = SystemFiles::find(&cache, &superblock, count, options.quota).await?;
     let places = read_rindex(&cache, &files.rindex, &disk).await?;
     let rgrps = Arc::new(Rgrps::new(
         Arc::clone(&disk),
@@ -124,7 +126,8 @@ pub async fn mount(
         local.dinodes = local.dinodes.wrapping_add(change.dinodes);
     }
     let mut ends = journals.into_iter().zip(recovered.heads);
-    let (Some((own_map, own_head)), Some(own_change)) = (ends.next(), files.statfs_changes.first()) else {
+    let own_files = (files.statfs_changes.first(), files.quota_changes.first());
+    let (Some((own_map, own_head)), (Some(own_change), Some(own_quota))) = (ends.next(), own_files) else {
         return Err(FsError::NotMountable("it has no journal".into()));
     };
     // The log rewrites this block at each flush.
@@ -136,9 +139,15 @@ pub async fn mount(
         Arc::clone(&rgrps),
         Arc::clone(&env),
         own_map,
-        NodeFiles { statfs_change: *own_change, quota_change: files.quota_change },
+        NodeFiles { statfs_change: *own_change, quota_change: *own_quota },
         start,
     );
+    let quota_blocks = if options.quota.accounts() {
+        quota::leftover::blocks(&cache, &read_dinode(&cache, *own_quota).await?).await?
+    } else {
+        Vec::new()
+    };
+    let quotas = Quotas::new(options.quota, files.quota, *own_quota, quota_blocks, superblock.block_size);
     let volume = Volume {
         disk,
         cache,
@@ -154,12 +163,16 @@ pub async fn mount(
         refs: Refs::default(),
         statfs_file: files.statfs,
         statfs_master: Mutex::new(master),
+        quotas,
         deleting: tokio::sync::Mutex::new(()),
     };
     if !volume.options.read_only {
         // fsck.gfs2 sets the master right and leaves what stands in the change files of the nodes.
         let leftover = recovered.foreign && local != StatfsDelta::default();
         settle_counts(&volume, local, &files, recovered.recount || leftover).await?;
+    }
+    if volume.options.quota.accounts() {
+        quota::leftover::settle(&volume, &files.quota_changes).await?;
     }
     // The root directory has to be there, or nothing that follows makes sense.
     let root = volume.dinode(volume.superblock.root).await?;
@@ -377,12 +390,14 @@ struct SystemFiles {
     statfs: InodeNo,
     /// Of every journal.
     statfs_changes: Vec<InodeNo>,
-    /// Of this node.
-    quota_change: InodeNo,
+    /// `None` where it is missing, which only those miss who count.
+    quota: Option<InodeNo>,
+    /// Of every journal; the node's own first. Of the others only where quotas are counted.
+    quota_changes: Vec<InodeNo>,
 }
 
 impl SystemFiles {
-    async fn find(cache: &Cache, superblock: &Superblock, journals: u32) -> Result<Self, FsError> {
+    async fn find(cache: &Cache, superblock: &Superblock, journals: u32, quota: quota::Mode) -> Result<Self, FsError> {
         let master = read_dinode(cache, superblock.master).await?;
         let per_node = system_file(cache, &master, "per_node").await?;
         let mut statfs_changes = Vec::new();
@@ -390,12 +405,23 @@ impl SystemFiles {
             let name = format!("statfs_change{jid}");
             statfs_changes.push(named_system_file(cache, &per_node, name.as_bytes(), "statfs_change").await?.ino);
         }
-        let quota_change = system_file(cache, &per_node, "quota_change0").await?.ino;
+        let mut quota_changes = Vec::new();
+        for jid in 0..if quota.accounts() { journals } else { 1 } {
+            let name = format!("quota_change{jid}");
+            quota_changes.push(named_system_file(cache, &per_node, name.as_bytes(), "quota_change").await?.ino);
+        }
+        let quota = match system_file(cache, &master, "quota").await {
+            Ok(dinode) if dinode.kind == FileKind::Regular => Some(dinode.ino),
+            Ok(_) | Err(FsError::Corrupt { .. }) if !quota.accounts() => None,
+            Ok(dinode) => return Err(CorruptKind::SystemFileShape { name: "quota" }.at(dinode.ino.addr())),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             rindex: system_file(cache, &master, "rindex").await?,
             statfs: system_file(cache, &master, "statfs").await?.ino,
             statfs_changes,
-            quota_change,
+            quota,
+            quota_changes,
         })
     }
 }
@@ -551,6 +577,10 @@ pub async fn unmount(volume: &Volume) -> Result<(), FsError> {
 /// Device errors, `Corrupt`, `Withdrawn`: the journal stays dirty then.
 pub async fn settle(volume: &Volume) -> Result<(), FsError> {
     while volume.reclaim().await? {}
+    // What has been made read-only meanwhile is settled already.
+    if !volume.is_read_only() {
+        quota::sync(volume).await?;
+    }
     let local = volume.journal.local();
     if local != StatfsDelta::default() {
         let truth = volume.counts();

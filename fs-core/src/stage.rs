@@ -11,7 +11,7 @@ use crate::addr::{BlockAddr, InodeNo};
 use crate::alloc::promise::{Promise, Purpose};
 use crate::alloc::rgrps::BitRun;
 use crate::alloc::runs::Runs;
-use crate::attr::Timestamp;
+use crate::attr::{Caller, Timestamp};
 use crate::blocks::{BlockImage, Blocks, Edit};
 use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
@@ -21,6 +21,8 @@ use crate::format::rgrp::BlockState;
 use crate::glock::GlockGuard;
 use crate::journal::change::{Change, ChangedBlock, DataBlock, LogClass};
 use crate::journal::owner::{Owner, OwnerKind};
+use crate::quota::charge::{self, Charged, Postings};
+use crate::quota::{Charge, QuotaId, Record};
 use crate::volume::Volume;
 
 /// A transaction under construction.
@@ -40,6 +42,12 @@ pub struct Stage<'v> {
     inodes: Vec<InodeNo>,
     /// Change of the volume's counters.
     delta: StatfsDelta,
+    /// Whom the dinodes were charged to before they were changed here.
+    charged: BTreeMap<BlockAddr, Option<Charged>>,
+    /// What happens to quotas beside that.
+    postings: Postings,
+    /// Limits of quotas count.
+    limited: bool,
     /// Resource groups whose bitmaps change.
     rgrp_locks: Vec<GlockGuard<'v>>,
 }
@@ -61,8 +69,57 @@ impl<'v> Stage<'v> {
             data: BTreeMap::new(),
             inodes: vec![owner],
             delta: StatfsDelta::default(),
+            charged: BTreeMap::new(),
+            postings: Postings::new(),
+            limited: true,
             rgrp_locks: Vec::new(),
         }
+    }
+
+    /// The transaction is `caller`'s: root may go beyond the limits of quotas. Who does not say whose it is, keeps to them.
+    #[must_use]
+    pub const fn on_behalf_of(mut self, caller: Caller) -> Self {
+        self.limited = caller.uid != 0;
+        self
+    }
+
+    /// Nobody asked: what is done has to be done.
+    pub(crate) const fn ignore_limits(&mut self) {
+        self.limited = false;
+    }
+
+    /// Limits of quotas count, whoever asked.
+    pub const fn keep_to_limits(&mut self) {
+        self.limited = true;
+    }
+
+    /// Adds to what is pending for a user or group.
+    pub(crate) fn add_quota(&mut self, id: QuotaId, change: i64) {
+        let posting = self.postings.entry(id).or_default();
+        posting.change = posting.change.saturating_add(change);
+    }
+
+    /// The same, and with this transaction `record` is what the quota file says.
+    pub(crate) fn set_quota(&mut self, id: QuotaId, change: i64, record: Record) {
+        self.add_quota(id, change);
+        self.postings.entry(id).or_default().record = Some(record);
+    }
+
+    /// Remembers whom a dinode is charged to, before it is changed.
+    fn note_charged(&mut self, addr: BlockAddr, charged: impl FnOnce() -> Option<Charged>) {
+        if self.volume.quotas.mode().accounts() {
+            self.charged.entry(addr).or_insert_with(charged);
+        }
+    }
+
+    /// What happens to quotas.
+    fn postings(&mut self) -> Postings {
+        let mut postings = std::mem::take(&mut self.postings);
+        for (addr, before) in std::mem::take(&mut self.charged) {
+            let after = self.blocks.get(&addr).and_then(|block| Charged::of(&block.image));
+            charge::post(&mut postings, before, after);
+        }
+        postings
     }
 
     /// What is changed from here on is covered by the lock of `owner`.
@@ -190,6 +247,8 @@ impl<'v> Stage<'v> {
         self.keep_lock(guard);
         self.add_bits(run);
         if to == BlockState::Free {
+            let committed = self.volume.cache.meta(ino.addr(), BlockKind::DINODE).await?;
+            self.note_charged(ino.addr(), || Charged::of(&committed));
             self.blocks.remove(&ino.addr());
             self.revokes.push(ino.addr());
             self.delta.free += 1;
@@ -261,8 +320,12 @@ impl<'v> Stage<'v> {
     /// Reserves journal space and applies everything. Returns the number of the transaction.
     ///
     /// # Errors
-    /// Before anything has changed: device errors while room is made, `Withdrawn`.
+    /// Before anything has changed: `QuotaExceeded`, `NoSpace` where no more quotas can be kept account of, device errors
+    /// while room is made, `Withdrawn`.
     pub async fn commit(mut self) -> Result<u64, FsError> {
+        let postings = self.postings();
+        let charge =
+            if postings.is_empty() { None } else { Some(Charge::promise(self.volume, postings, self.limited).await?) };
         let change = Change {
             blocks: std::mem::take(&mut self.blocks),
             bits: self.bits.list().to_vec(),
@@ -270,9 +333,11 @@ impl<'v> Stage<'v> {
             freed_data: std::mem::take(&mut self.freed_data),
             data: std::mem::take(&mut self.data).into_values().collect(),
             delta: self.delta,
+            quota: charge.as_ref().map(Charge::slots).unwrap_or_default(),
             inodes: std::mem::take(&mut self.inodes),
         };
         let number = self.volume.journal.commit(change).await?;
+        charge.into_iter().for_each(Charge::applied);
         // The groups are the journal's now.
         self.promises.clear();
         self.bits.clear();
@@ -324,6 +389,9 @@ impl Edit for Stage<'_> {
     async fn edit(&mut self, addr: BlockAddr, kind: BlockKind) -> Result<&mut [u8], FsError> {
         if !self.blocks.contains_key(&addr) {
             let image = self.volume.cache.meta(addr, kind).await?;
+            if kind == BlockKind::DINODE {
+                self.note_charged(addr, || Charged::of(&image));
+            }
             self.put(addr, image, LogClass::Metadata);
         } else if let Some(block) = self.blocks.get(&addr) {
             meta::check(addr, &block.image, kind)?;
@@ -334,6 +402,10 @@ impl Edit for Stage<'_> {
     fn create(&mut self, addr: BlockAddr, kind: BlockKind) -> &mut [u8] {
         let mut image: BlockImage = std::iter::repeat_n(0, self.block_size().bytes()).collect();
         meta::start(Arc::make_mut(&mut image), kind);
+        if kind == BlockKind::DINODE {
+            // A new inode: what the block was before belongs to nobody.
+            self.note_charged(addr, || None);
+        }
         self.put(addr, image, LogClass::Metadata);
         self.staged(addr)
     }

@@ -23,6 +23,7 @@ use crate::glock::service::{Mode, Name};
 use crate::glock::{GlockGuard, Glocks};
 use crate::inode::refs::Refs;
 use crate::journal::log::Journal;
+use crate::quota::Quotas;
 use parking_lot::Mutex;
 
 /// A mounted volume.
@@ -56,6 +57,8 @@ pub struct Volume {
     pub statfs_file: InodeNo,
     /// See `statfs_file`.
     pub statfs_master: Mutex<StatfsDelta>,
+    /// What users and groups have, and may have.
+    pub quotas: Quotas,
     /// Held by whoever frees inodes without names.
     pub deleting: tokio::sync::Mutex<()>,
 }

@@ -25,7 +25,7 @@ use block::device::{BlockDevice, DeviceError, Durability, Geometry, IoBuf, IoFut
 use common::differences::is_only_ours;
 use common::{ForkDisk, checker, fsck_objects, run};
 use fs_core::check::report::{Progress, Watch};
-use fs_core::check::rule::Finding;
+use fs_core::check::rule::{Finding, Rule, Severity};
 use fs_core::check::{Options, check};
 use lab::Lab;
 
@@ -81,7 +81,30 @@ fn each_damage_gives_its_findings_and_no_others() {
     // A device that cannot be read has a test of its own; the other is the rules of single structures.
     missing.remove("unreadable");
     missing.remove("format");
+    // So do those that are only looked at when that is asked for.
+    missing.remove("quota-usage");
+    missing.remove("quota-ids");
     assert!(missing.is_empty(), "no test for {missing:?}");
+}
+
+#[test]
+fn what_users_have_is_compared_when_that_is_asked_for() {
+    let lab = run(Lab::new());
+    let quotas = |ids_max| {
+        let options = Options { quotas: true, quota_ids_max: ids_max, ..Options::default() };
+        run(checker::findings_with(Arc::new(lab.disk.fork()), options)).1
+    };
+    // The volume was filled without quotas: the file knows the root directory only.
+    let found = quotas(1 << 20);
+    assert!(!found.is_empty());
+    for finding in found {
+        let Rule::QuotaUsage { counted: 1, found: 100.., id } = finding.rule else { panic!("{finding:?}") };
+        assert!(id.id == 0 && finding.block.0 == lab.system["quota"], "{finding:?}");
+        assert!((finding.rule.name(), finding.rule.severity()) == ("quota-usage".to_owned(), Severity::Note));
+    }
+    let found = quotas(1);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert!(matches!(finding.rule, Rule::QuotaIds { counted: 1 }) && finding.rule.name() == "quota-ids");
 }
 
 /// A disk with a block that cannot be read.
@@ -207,7 +230,7 @@ fn a_rule_is_shown_as_often_as_asked_and_counted_always() {
         lab.put(&disk, *file, 52, 4, 7);
     }
     let counter = Counter::new(u64::MAX);
-    let report = run(check(Arc::new(disk), Options { findings_max: 5 }, &counter));
+    let report = run(check(Arc::new(disk), Options { findings_max: 5, ..Options::default() }, &counter));
     assert_eq!(counter.findings.into_inner(), 5);
     assert_eq!((report.errors(), report.rules["link-count"].found), (30, 30));
     let progress = counter.progress.into_inner();

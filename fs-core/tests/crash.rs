@@ -1,6 +1,6 @@
 //! Power cuts at random moments, on a disk that loses, keeps or tears whatever it was not told to flush. Afterwards the
-//! volume mounts, everything that an fsync acknowledged is there, nothing is older than it may be, and neither the checker
-//! nor `fsck.gfs2` finds anything to complain about.
+//! volume mounts, everything that an fsync acknowledged is there, nothing is older than it may be, what users and groups
+//! have is counted right, and neither the checker nor `fsck.gfs2` finds anything to complain about.
 //!
 //! `LUNFS_CRASH_ROUNDS` sets how many volumes are tried, `LUNFS_CRASH_SEED` the first seed. A failure names its seed:
 //! `LUNFS_CRASH_SEED=<seed> LUNFS_CRASH_ROUNDS=1 cargo test -p fs-core --test crash` repeats it.
@@ -39,6 +39,7 @@ use fs_core::env::Env;
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::{Fs, MountOptions};
+use fs_core::quota;
 use parking_lot::Mutex;
 
 use disk::PowerDisk;
@@ -126,7 +127,7 @@ async fn format(block_size: BlockSize, foreign: bool, random: &mut Random) -> Ve
 }
 
 async fn mount(disk: &PowerDisk, cache_bytes: u64) -> Result<Arc<Fs>, FsError> {
-    let options = MountOptions { cache_bytes, ..MountOptions::default() };
+    let options = MountOptions { cache_bytes, quota: quota::Mode::On, ..MountOptions::default() };
     let fs = Fs::mount(Arc::new(disk.clone()), options, Arc::new(TestEnv::default())).await?;
     Ok(fs)
 }
@@ -293,10 +294,10 @@ fn fsck(image: &[u8], what: &str) {
     }
 }
 
-/// The checker finds no error in the volume. Gives it back.
+/// The checker finds no error in the volume, and that what users and groups have is counted right. Gives it back.
 async fn assert_sound(image: Vec<u8>, what: &str) -> Vec<u8> {
     let disk = PowerDisk::new(image, u64::MAX, Random(1));
-    let errors = checker::errors(Arc::new(disk.clone())).await;
+    let errors = checker::errors_with_quotas(Arc::new(disk.clone())).await;
     assert!(errors.is_empty(), "{what}: {errors:#?}");
     disk.cut_power();
     disk.into_image()

@@ -199,9 +199,9 @@ async fn change(fs: &Fs, rng: &mut Rng) {
             9 => {
                 let mode = *rng.pick(&[RenameMode::Replace, RenameMode::Exchange, RenameMode::NoReplace]);
                 let to = if rng.one_in(2) { *rng.pick(&old) } else { &*new };
-                judge(fs, "rename", fs.rename(dir, name, *rng.pick(&known), to, mode).await);
+                judge(fs, "rename", fs.rename(dir, name, *rng.pick(&known), to, mode, ROOT).await);
             }
-            10 => drop(judge(fs, "link", fs.link(ino, dir, &new).await)),
+            10 => drop(judge(fs, "link", fs.link(ino, dir, &new, ROOT).await)),
             _ => {
                 let open = OpenFlags { write: true, truncate: true, append: false };
                 judge(fs, "open", fs.open(ino, open, ROOT).await);

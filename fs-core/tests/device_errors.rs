@@ -65,7 +65,7 @@ async fn work(fs: &Fs, promises: &mut Promises) -> Result<(), FsError> {
         fs.forget(ino, 1);
     }
     promises.moving = Some(("kept3".into(), "moved3".into()));
-    fs.rename(root, b"kept3", root, b"moved3", RenameMode::Replace).await?;
+    fs.rename(root, b"kept3", root, b"moved3", RenameMode::Replace, ROOT).await?;
     fs.fsync(root).await?;
     promises.moving = None;
     let content = promises.files.remove("kept3").unwrap();
@@ -96,9 +96,9 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
                 fs.unlink(dir, name.as_bytes()).await?;
                 assert!(read_whole(fs, ino).await? == content, "{name} without a name");
             }
-            2 => fs.rename(dir, name.as_bytes(), fs.root(), b"rolling", RenameMode::Replace).await?,
+            2 => fs.rename(dir, name.as_bytes(), fs.root(), b"rolling", RenameMode::Replace, ROOT).await?,
             3 => fs.open(ino, OpenFlags { write: true, truncate: true, append: false }, ROOT).await?,
-            _ => drop(fs.link(ino, dir, format!("link {round} {index}").as_bytes()).await?),
+            _ => drop(fs.link(ino, dir, format!("link {round} {index}").as_bytes(), ROOT).await?),
         }
         fs.forget(ino, 1 + u64::from(index % 5 == 4));
     }

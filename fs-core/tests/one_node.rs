@@ -122,7 +122,7 @@ async fn a_tree_is_written_changed_and_found_again_for_all_block_sizes() {
         for index in (0..3000).step_by(3) {
             fs.unlink(many, format!("name number {index}").as_bytes()).await.unwrap();
         }
-        fs.rename(many, b"name number 1", sub, b"moved", RenameMode::Replace).await.unwrap();
+        fs.rename(many, b"name number 1", sub, b"moved", RenameMode::Replace, ROOT).await.unwrap();
         model.insert(b"moved".to_vec(), Vec::new());
         // Truncate down, up, sparse.
         let name = b"file-11".to_vec();

@@ -133,9 +133,9 @@ fn names_that_lead_up_make_nobody_wait_for_ever() {
                     0 => fs.readdirplus(dir, 0, &mut |_, _| true).await.err(),
                     1 => fs.rmdir(dir, b"up").await.err(),
                     2 => fs.unlink(dir, b"liar").await.err(),
-                    3 => fs.rename(dir, b"up", dir, b"other", RenameMode::Replace).await.err(),
-                    4 => fs.rename(dir, b"up", dir, b"liar", RenameMode::Exchange).await.err(),
-                    _ => fs.link(parent, dir, b"linked").await.err(),
+                    3 => fs.rename(dir, b"up", dir, b"other", RenameMode::Replace, ROOT).await.err(),
+                    4 => fs.rename(dir, b"up", dir, b"liar", RenameMode::Exchange, ROOT).await.err(),
+                    _ => fs.link(parent, dir, b"linked", ROOT).await.err(),
                 }
             };
             let (first, second) = futures_util::future::join(first, fs.rmdir(parent, b"D")).await;

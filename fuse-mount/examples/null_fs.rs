@@ -182,7 +182,7 @@ impl Service for NullFs {
         self.make(parent, name, FileKind::Symlink, 0o777)
     }
 
-    async fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8]) -> Result<Entry, Errno> {
+    async fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8], _caller: Caller) -> Result<Entry, Errno> {
         Err(Errno::NOSYS)
     }
 
@@ -194,7 +194,13 @@ impl Service for NullFs {
         self.remove(parent, name)
     }
 
-    async fn rename(&self, source: (NodeId, &[u8]), target: (NodeId, &[u8]), _mode: RenameMode) -> Result<(), Errno> {
+    async fn rename(
+        &self,
+        source: (NodeId, &[u8]),
+        target: (NodeId, &[u8]),
+        _mode: RenameMode,
+        _caller: Caller,
+    ) -> Result<(), Errno> {
         let mut tree = self.tree();
         let number = tree.names.remove(&(source.0.0, source.1.to_vec())).ok_or(NOT_FOUND)?;
         tree.names.insert((target.0.0, target.1.to_vec()), number);

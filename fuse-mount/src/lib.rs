@@ -14,3 +14,4 @@ pub mod handlers;
 pub mod kernel;
 pub mod log;
 pub mod mount;
+pub mod quota;

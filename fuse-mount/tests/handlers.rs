@@ -119,7 +119,7 @@ async fn data_holes_and_ends_are_found() {
 async fn a_removed_file_lives_until_the_kernel_forgets_it() {
     let (fs, handlers) = volume().await;
     let file = create(&handlers, b"file").await.node;
-    handlers.rename((ROOT, b"file"), (ROOT, b"other"), RenameMode::NoReplace).await.unwrap();
+    handlers.rename((ROOT, b"file"), (ROOT, b"other"), RenameMode::NoReplace, Caller::default()).await.unwrap();
     handlers.unlink(ROOT, b"other").await.unwrap();
     assert_eq!(handlers.getattr(file).await.unwrap().attr.nlink, 0);
     handlers.forget(file, 1);

@@ -27,7 +27,7 @@ const MOUNT: &[Case] = &[
     ("mount.lunfs good.img mnt", 1, &["-o single"]),
     ("mount.lunfs good.img mnt -o single,nonsense", 1, &["nonsense"]),
     ("mount.lunfs good.img mnt -o single,commit=never", 1, &["commit"]),
-    ("mount.lunfs good.img mnt -o single,quota=on", 1, &["quota=on"]),
+    ("mount.lunfs good.img mnt -o single,quota=yes", 1, &["quota=yes"]),
     ("mount.lunfs", 1, &["required"]),
     ("mount.lunfs good.img", 1, &["required"]),
     ("$NOBODY mount.lunfs good.img mnt -o single", 1, &["root"]),

@@ -14,6 +14,8 @@ mod install;
 mod man;
 mod mkfs;
 mod mount;
+mod quota;
+mod size;
 mod thaw;
 mod umount;
 mod version;
@@ -30,6 +32,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     mkfs::COMMAND,
     mount::COMMAND,
     umount::COMMAND,
+    quota::COMMAND,
     install::COMMAND,
     df::COMMAND,
     freeze::COMMAND,

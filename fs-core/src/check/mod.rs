@@ -33,6 +33,7 @@ mod shared;
 mod superblock;
 mod system;
 mod tree;
+mod usage;
 mod walk;
 mod xattr;
 
@@ -50,6 +51,7 @@ use self::rgrps::Group;
 use self::rule::{Finding, Rule};
 use self::shared::Shared;
 use self::system::System;
+use self::usage::Usage;
 use self::walk::Walk;
 use crate::addr::{BlockAddr, InodeNo};
 use crate::attr::FileKind;
@@ -68,11 +70,15 @@ const GROUPS_AT_ONCE: usize = 16;
 pub struct Options {
     /// How many findings of each rule are shown to [`Watch::finding`]; the rest is only counted.
     pub findings_max: u64,
+    /// Count what every user and group has, and compare it with the quota file.
+    pub quotas: bool,
+    /// Users and groups that are counted at most: about 100 bytes of memory for each.
+    pub quota_ids_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { findings_max: 100 }
+        Self { findings_max: 100, quotas: false, quota_ids_max: 1 << 20 }
     }
 }
 
@@ -86,6 +92,8 @@ struct Checker<'a> {
     igenerations: Vec<u64>,
     directories: Mutex<Vec<Directory>>,
     shared: Shared,
+    /// Blocks of everybody, if that is asked for.
+    usage: Option<Usage>,
 }
 
 /// Examines the volume on `device`, which nobody may write to meanwhile: changes in flight look like damage. Errors of
@@ -105,6 +113,7 @@ pub async fn check(device: Arc<dyn BlockDevice>, options: Options, watch: &dyn W
         igenerations: Vec::new(),
         directories: Mutex::default(),
         shared: Shared::default(),
+        usage: options.quotas.then(|| Usage::new(options.quota_ids_max)),
     };
     checker.run().await;
     checker.finish()
@@ -242,6 +251,9 @@ impl Checker<'_> {
             Ok(dinode) => dinode,
             Err(error) => return report(kind_of(error).into()),
         };
+        if let Some(usage) = &self.usage {
+            usage.add_inode(&image);
+        }
         let is_named = state == BlockState::Dinode;
         if let Some((number, index)) = self.map.find(addr).filter(|_| is_named) {
             if let Some(group) = self.map.groups.get(number) {

@@ -7,6 +7,7 @@ use crate::addr::{BlockAddr, InodeNo};
 use crate::error::CorruptKind;
 use crate::format::log::StatfsDelta;
 use crate::format::rgrp::BlockState;
+use crate::quota::QuotaId;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -345,7 +346,24 @@ pub enum Rule {
     #[error("the quota change file has a second record for {id}")]
     QuotaChangeTwice {
         /// Whose.
-        id: u32,
+        id: QuotaId,
+    },
+    /// The quota file, with the changes that it does not have yet, says something else than the inodes. Every mount
+    /// without quotas leaves that behind.
+    #[error("according to the quota file, {id} has {counted} blocks, but has {found}")]
+    QuotaUsage {
+        /// Who.
+        id: QuotaId,
+        /// What the file says.
+        counted: i64,
+        /// What was found.
+        found: i64,
+    },
+    /// Too many users and groups for a comparison with the quota file.
+    #[error("there are more than {counted} users and groups: the quota file was not compared")]
+    QuotaIds {
+        /// How many were counted.
+        counted: u64,
     },
 
     /// A journal was not closed.
@@ -413,6 +431,8 @@ impl Rule {
             | Self::LeafOwner { .. }
             | Self::StatfsPending
             | Self::QuotaSize { .. }
+            | Self::QuotaUsage { .. }
+            | Self::QuotaIds { .. }
             | Self::JournalHeader { .. } => Severity::Note,
             // Up to here another implementation does not mind, and torn writes leave some.
             Self::JournalSequence { count, .. } if *count <= HEADERS_OUT_OF_ORDER_MAX => Severity::Note,

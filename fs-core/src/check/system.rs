@@ -8,24 +8,22 @@ use super::Checker;
 use super::directory;
 use super::read::{BATCH_BLOCKS, Image};
 use super::rule::{Finding, Rule};
+use super::usage;
 use super::walk::Walk;
 use crate::addr::{BlockAddr, InodeNo};
 use crate::attr::FileKind;
 use crate::error::CorruptKind;
 use crate::format::dinode::{self, Dinode, flags};
 use crate::format::log::StatfsDelta;
-use crate::format::meta::{self, BlockKind};
-use crate::format::system_files::{RawInumRange, RawQuota, RawQuotaChange, RawStatfs};
+use crate::format::meta::BlockKind;
+use crate::format::system_files::{QUOTA_CHANGE_BYTES, QUOTA_CHANGE_BYTES_MAX, RawInumRange, RawQuota, RawStatfs};
 use crate::inode::map;
+use crate::quota::{QuotaId, leftover};
 
 /// Most entries of a system directory that are looked at: three files for each of 1000 journals, and a few more.
 const ENTRIES_MAX: usize = 4096;
 /// Most journals that a volume can have: names have three digits.
 const JOURNALS_MAX: u32 = 1000;
-/// Quota change files are multiples of this, in bytes.
-const QUOTA_CHANGE_BYTES: u64 = 1 << 20;
-/// Largest quota change file that mkfs makes, in bytes.
-const QUOTA_CHANGE_BYTES_MAX: u64 = 64 << 20;
 
 /// Entries of a system directory.
 type Entries = BTreeMap<Vec<u8>, InodeNo>;
@@ -229,6 +227,7 @@ impl System {
     /// The quota file consists of records.
     async fn quota(&self, checker: &Checker<'_>) {
         let Some((dinode, _)) = self.file(checker, &self.master, "quota", "quota").await else { return };
+        usage::check(checker, &dinode).await;
         if dinode.size % size_of::<RawQuota>() as u64 != 0 {
             checker.tally.at(dinode.ino.addr(), Rule::QuotaSize { size: dinode.size });
         }
@@ -270,17 +269,19 @@ fn quota_change_block(
     ino: InodeNo,
     addr: BlockAddr,
     image: Option<Image>,
-    seen: &mut BTreeSet<(u32, u32)>,
+    seen: &mut BTreeSet<QuotaId>,
 ) {
     let report = |rule| checker.tally.report(&Finding::new(rule, addr).of(ino));
     let Some(image) = image else { return report(Rule::Unreadable) };
     if let Err(kind) = checker.reader.check(addr, &image, BlockKind::QUOTA_CHANGE) {
         return report(kind.into());
     }
-    for record in image.get(meta::HEADER_BYTES..).unwrap_or_default().chunks_exact(size_of::<RawQuotaChange>()) {
-        let Ok(raw) = RawQuotaChange::ref_from_bytes(record) else { continue };
-        if raw.change.get() != 0 && !seen.insert((raw.flags.get() & 1, raw.id.get())) {
-            report(Rule::QuotaChangeTwice { id: raw.id.get() });
+    for slot in leftover::records(&image) {
+        if let Some(usage) = &checker.usage {
+            usage.add_pending(slot.id, slot.change);
+        }
+        if !seen.insert(slot.id) {
+            report(Rule::QuotaChangeTwice { id: slot.id });
         }
     }
 }

@@ -53,6 +53,16 @@ pub struct RawQuotaChange {
     pub id: U32,
 }
 
+/// Quota change files are multiples of this, in bytes.
+pub const QUOTA_CHANGE_BYTES: u64 = 1 << 20;
+/// Largest quota change file that mkfs makes, in bytes.
+pub const QUOTA_CHANGE_BYTES_MAX: u64 = 64 << 20;
+
+impl RawQuotaChange {
+    /// Bit of `flags`: a user.
+    pub const USER: u32 = 1;
+}
+
 const _: () = {
     assert!(size_of::<RawStatfs>() == 24);
     assert!(size_of::<RawInumRange>() == 16);

@@ -18,6 +18,8 @@ pub enum Kind {
     Rgrp = 3,
     /// Use of an inode, by all who have it in memory.
     Iopen = 5,
+    /// Quotas; the number is twice that of a user, one more for a group.
+    Quota = 8,
     /// A journal.
     Journal = 9,
 }
@@ -34,6 +36,10 @@ pub struct Name {
 impl Name {
     /// Held exclusively by whoever moves an inode to another directory.
     pub const RENAME: Self = Self { kind: Kind::NonDisk, number: 3 };
+
+    /// The content of the quota file: all users and groups at once. It is not that inode's lock, so that a directory on a
+    /// damaged volume which names the quota file makes nobody wait for himself.
+    pub const QUOTAS: Self = Self { kind: Kind::Quota, number: u64::MAX };
 
     /// The lock of an inode.
     #[must_use]

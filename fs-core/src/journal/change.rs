@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zerocopy::{FromBytes, FromZeros};
+
 use super::owner::Owner;
 use crate::addr::{BlockAddr, InodeNo};
 use crate::alloc::rgrps::BitRun;
 use crate::blocks::BlockImage;
 use crate::format::log::StatfsDelta;
+use crate::format::system_files::RawQuotaChange;
+use crate::quota::{Kind, QuotaId};
 
 /// Where the content of a logged block belongs in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,36 @@ pub struct DataBlock {
     pub ordered: bool,
 }
 
+/// An addition to a slot of a quota change file. The slot is nobody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotChange {
+    /// The file.
+    pub file: InodeNo,
+    /// The block, which is pinned in the cache.
+    pub addr: BlockAddr,
+    /// Where the slot starts in it, in bytes.
+    pub offset: usize,
+    /// Whose slot.
+    pub id: QuotaId,
+    /// Blocks gained or lost.
+    pub change: i64,
+}
+
+impl SlotChange {
+    /// Adds it to the slot. One that comes to nothing is free again.
+    pub(super) fn apply_to(&self, block: &mut [u8]) {
+        let slot = block.get_mut(self.offset..).and_then(|rest| RawQuotaChange::mut_from_prefix(rest).ok());
+        let Some((raw, _)) = slot else { return };
+        let sum = raw.change.get().saturating_add(self.change);
+        *raw = RawQuotaChange::new_zeroed();
+        if sum != 0 {
+            raw.change = sum.into();
+            raw.flags = if self.id.kind == Kind::User { RawQuotaChange::USER } else { 0 }.into();
+            raw.id = self.id.id.into();
+        }
+    }
+}
+
 /// All that one operation changes. Applied as a whole.
 #[derive(Debug, Default)]
 pub struct Change {
@@ -57,6 +91,8 @@ pub struct Change {
     pub data: Vec<DataBlock>,
     /// Change of the volume's counters.
     pub delta: StatfsDelta,
+    /// Changes of quotas.
+    pub quota: Vec<SlotChange>,
     /// Inodes whose fsync has to wait for this.
     pub inodes: Vec<InodeNo>,
 }

@@ -1,5 +1,7 @@
 //! Joining the running transaction: room in the log first, then all changes in one step.
 
+use std::collections::BTreeSet;
+
 use super::change::{Change, LogClass};
 use super::encode;
 use super::flush::Header;
@@ -68,7 +70,10 @@ impl Journal {
             .iter()
             .filter(|(addr, block)| block.class == LogClass::Jdata && !state.running.blocks.contains_key(addr))
             .count();
-        let blocks_new = change.blocks.keys().filter(fresh).count() + rgrp_blocks.iter().filter(fresh).count();
+        let slot_blocks: BTreeSet<BlockAddr> = change.quota.iter().map(|slot| slot.addr).collect();
+        let blocks_new = change.blocks.keys().filter(fresh).count()
+            + rgrp_blocks.iter().filter(fresh).count()
+            + slot_blocks.iter().filter(fresh).count();
         let jdata = state.running.jdata_count + jdata_new;
         // One more for the node's statfs_change file.
         let metadata = state.running.blocks.len() + blocks_new + 1 - jdata;
@@ -92,6 +97,13 @@ impl Journal {
             let was_jdata = entry.is_some_and(|(_, class)| class == LogClass::Jdata);
             state.running.jdata_count += usize::from(block.class == LogClass::Jdata);
             state.running.jdata_count -= usize::from(was_jdata);
+        }
+        for slot in change.quota {
+            let owner = Owner::new(OwnerKind::INODE, slot.file.addr());
+            if state.running.blocks.insert(slot.addr, (owner, LogClass::Metadata)).is_none() {
+                self.cache.pin(slot.addr);
+            }
+            self.cache.change(slot.addr, false, |block| slot.apply_to(block));
         }
         for addr in change.revokes {
             if let Some((_, class)) = state.running.blocks.remove(&addr) {

@@ -62,8 +62,8 @@ pub async fn getattr(volume: &Volume, ino: InodeNo) -> Result<Attr, FsError> {
 }
 
 /// # Errors
-/// `NotPermitted`, `ReadOnly`, `IsDirectory` and `Invalid` for sizes of what has none, `TooLarge`, `NoSpace`; errors of
-/// reading and of the journal.
+/// `NotPermitted`, `ReadOnly`, `IsDirectory` and `Invalid` for sizes of what has none, `TooLarge`, `NoSpace`,
+/// `QuotaExceeded`; errors of reading and of the journal.
 pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Caller) -> Result<Attr, FsError> {
     volume.check_writable()?;
     let (_guard, mut dinode) = volume.lock_inode(ino, Mode::Exclusive).await?;
@@ -75,7 +75,7 @@ pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Ca
         truncate::finish(volume, ino).await?;
         dinode = volume.dinode(ino).await?;
     }
-    let mut stage = Stage::new(volume, ino);
+    let mut stage = Stage::new(volume, ino).on_behalf_of(caller);
     let now = stage.time();
     if let Some(size) = change.size_bytes {
         set_size(&mut stage, &mut dinode, size).await?;
@@ -89,6 +89,10 @@ pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Ca
     if let Some(permissions) = change.permissions {
         dinode.permissions = permissions & 0o7777;
         acls::follow_mode(&mut stage, &mut dinode).await?;
+    }
+    if change.uid.is_some() || change.gid.is_some() {
+        // As GFS2 has it: not even root gives a file to somebody who has no room for it.
+        stage.keep_to_limits();
     }
     dinode.uid = change.uid.unwrap_or(dinode.uid);
     dinode.gid = change.gid.unwrap_or(dinode.gid);

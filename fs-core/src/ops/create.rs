@@ -68,7 +68,7 @@ async fn lock_for_name<'v>(
 /// Makes an inode and gives it a name, in one transaction. It has one reference.
 ///
 /// # Errors
-/// `Exists`, `NotFound`, `NotDirectory`, `NameTooLong`, `NoSpace`, `ReadOnly`, `NotPermitted`, `TooManyLinks`; errors of
+/// `Exists`, `NotFound`, `NotDirectory`, `NameTooLong`, `NoSpace`, `QuotaExceeded`, `ReadOnly`, `NotPermitted`, `TooManyLinks`; errors of
 /// reading and of the journal.
 pub async fn create(
     volume: &Volume,
@@ -89,7 +89,7 @@ pub async fn create(
     }
     let (_guard, mut dir) = lock_for_name(volume, parent, name).await?;
     let inherited = acls::inherit(volume, &dir, new.kind(), permissions, caller.umask).await?;
-    let mut stage = Stage::new(volume, parent);
+    let mut stage = Stage::new(volume, parent).on_behalf_of(caller);
     let (ino, generation) = stage.allocate_inode(goal(volume, &dir, name, new.kind())).await?;
     let mut inode = new_dinode(&stage, &dir, ino, generation, inherited.permissions, caller, new);
 
@@ -194,7 +194,13 @@ fn new_dinode(
 ///
 /// # Errors
 /// As [`create`]; `NotPermitted` for directories, `NotFound` for an inode without names.
-pub async fn link(volume: &Volume, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attr, FsError> {
+pub async fn link(
+    volume: &Volume,
+    ino: InodeNo,
+    parent: InodeNo,
+    name: &[u8],
+    caller: Caller,
+) -> Result<Attr, FsError> {
     if ino == parent {
         return Err(FsError::NotPermitted("directories have one name"));
     }
@@ -210,7 +216,7 @@ pub async fn link(volume: &Volume, ino: InodeNo, parent: InodeNo, name: &[u8]) -
     check_changeable(&inode)?;
     one_more_link(&mut inode)?;
 
-    let mut stage = Stage::new(volume, parent);
+    let mut stage = Stage::new(volume, parent).on_behalf_of(caller);
     let link = Link { ino, formal: inode.formal, kind: inode.kind };
     add_name(&mut stage, &mut dir, name, link).await?;
     stage.set_owner(ino);

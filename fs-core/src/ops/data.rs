@@ -70,10 +70,10 @@ pub async fn accessed(volume: &Volume, dinode: &Dinode) -> Result<(), FsError> {
     }
 }
 
-/// Returns how many bytes were written: fewer than given only where space ran out on the way.
+/// Returns how many bytes were written: fewer than given only where space, or a quota, ran out on the way.
 ///
 /// # Errors
-/// `NoSpace` when not a byte could be written, `TooLarge`, `NotPermitted`, `ReadOnly`; errors of reading and of the
+/// `NoSpace` or `QuotaExceeded` when not a byte could be written, `TooLarge`, `NotPermitted`, `ReadOnly`; errors of reading and of the
 /// journal.
 pub async fn write(
     volume: &Volume,
@@ -100,7 +100,7 @@ pub async fn write(
         let at = start + done as u64;
         match write_piece(volume, ino, at, data.get(done..).unwrap_or_default(), how, caller).await {
             Ok(len) => done += len,
-            Err(FsError::NoSpace | FsError::TooLarge) if done > 0 => break,
+            Err(FsError::NoSpace | FsError::TooLarge | FsError::QuotaExceeded { .. }) if done > 0 => break,
             Err(error) => return Err(error),
         }
     }
@@ -133,7 +133,13 @@ async fn write_piece(
                 reclaimed = true;
                 volume.reclaim().await?;
             }
-            Err(FsError::NoSpace) if blocks > 1 && len as u64 > block_bytes => blocks /= 2,
+            Err(FsError::QuotaExceeded { .. }) if !reclaimed => {
+                reclaimed = true;
+                volume.delete_orphans().await?;
+            }
+            Err(FsError::NoSpace | FsError::QuotaExceeded { .. }) if blocks > 1 && len as u64 > block_bytes => {
+                blocks /= 2;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -148,7 +154,11 @@ async fn try_write(
     caller: Caller,
 ) -> Result<(), FsError> {
     let mut dinode = volume.dinode(ino).await?;
+    // What comes from a cache is nobody's: whoever it was could have been refused.
     let mut stage = Stage::new(volume, ino);
+    if !how.from_cache {
+        stage = stage.on_behalf_of(caller);
+    }
     content::write(&mut stage, &mut dinode, offset, data).await?;
     touch(&mut dinode, stage.time());
     if !how.from_cache {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::addr::InodeNo;
-use crate::attr::{FileKind, RenameMode};
+use crate::attr::{Caller, FileKind, RenameMode};
 use crate::blocks::Edit;
 use crate::dir::{self, Link};
 use crate::error::FsError;
@@ -30,6 +30,7 @@ pub struct Place<'a> {
 /// Inodes that are locked exclusively, as this operation sees and changes them.
 struct Locked<'v> {
     volume: &'v Volume,
+    caller: Caller,
     guards: Vec<GlockGuard<'v>>,
     dinodes: BTreeMap<InodeNo, Dinode>,
 }
@@ -77,11 +78,17 @@ impl<'v> Locked<'v> {
 ///
 /// # Errors
 /// `NotFound`, `Exists`, `NotDirectory`, `IsDirectory`, `NotEmpty`, `Invalid` for a directory into itself,
-/// `NotPermitted`, `NoSpace`, `ReadOnly`; errors of reading and of the journal.
-pub async fn rename(volume: &Volume, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Result<(), FsError> {
+/// `NotPermitted`, `NoSpace`, `QuotaExceeded`, `ReadOnly`; errors of reading and of the journal.
+pub async fn rename(
+    volume: &Volume,
+    from: Place<'_>,
+    to: Place<'_>,
+    mode: RenameMode,
+    caller: Caller,
+) -> Result<(), FsError> {
     volume.check_writable()?;
     let mut below = Below::default();
-    while let Some(place) = attempt(volume, from, to, mode, &below).await? {
+    while let Some(place) = attempt(volume, from, to, mode, caller, &below).await? {
         below.check(volume, place.dir, place.name).await?;
     }
     Ok(())
@@ -93,6 +100,7 @@ async fn attempt<'a>(
     from: Place<'a>,
     to: Place<'a>,
     mode: RenameMode,
+    caller: Caller,
     below: &Below,
 ) -> Result<Option<Place<'a>>, FsError> {
     let crosses = from.dir != to.dir;
@@ -104,7 +112,7 @@ async fn attempt<'a>(
         (vec![from.dir], vec![to.dir])
     };
 
-    let mut locked = Locked { volume, guards: Vec::new(), dinodes: BTreeMap::new() };
+    let mut locked = Locked { volume, caller, guards: Vec::new(), dinodes: BTreeMap::new() };
     for dir in parents_in_order(from.dir, to.dir, &above_from, &above_to) {
         locked.lock(dir).await?;
     }
@@ -209,7 +217,7 @@ async fn replace(
         check_changeable(locked.get(to.dir)?)?;
     }
     let volume = locked.volume;
-    let mut stage = Stage::new(volume, from.dir);
+    let mut stage = Stage::new(volume, from.dir).on_behalf_of(locked.caller);
     dir::remove(&mut stage, locked.get(from.dir)?, from.name).await?;
     stage.set_owner(to.dir);
     match &target {
@@ -245,7 +253,7 @@ async fn exchange(
     target: Link,
 ) -> Result<(), FsError> {
     check_changeable(locked.get(to.dir)?)?;
-    let mut stage = Stage::new(locked.volume, from.dir);
+    let mut stage = Stage::new(locked.volume, from.dir).on_behalf_of(locked.caller);
     dir::replace(&mut stage, locked.get(from.dir)?, from.name, target).await?;
     stage.set_owner(to.dir);
     dir::replace(&mut stage, locked.get(to.dir)?, to.name, source).await?;

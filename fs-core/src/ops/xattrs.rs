@@ -102,7 +102,8 @@ pub async fn listxattr(volume: &Volume, ino: InodeNo, caller: Caller) -> Result<
 /// # Errors
 /// `Exists` and `NoAttribute` as `how` asks for; `ListTooLong` for a value of more than 64 KiB or a list with too many
 /// entries, `OutOfRange` for one that the volume's block size does not allow; `Denied` for a default list of anything but
-/// a directory; `Invalid`, `Unsupported`, `NotPermitted`, `ReadOnly`, `NoSpace`; errors of reading and of the journal.
+/// a directory; `Invalid`, `Unsupported`, `NotPermitted`, `ReadOnly`, `NoSpace`,
+/// `QuotaExceeded`; errors of reading and of the journal.
 pub async fn setxattr(
     volume: &Volume,
     ino: InodeNo,
@@ -119,7 +120,7 @@ pub async fn setxattr(
     let (_guard, mut dinode) = volume.lock_inode(ino, Mode::Exclusive).await?;
     check_kind(&dinode, name.namespace)?;
     check_changeable(&dinode)?;
-    let mut stage = Stage::new(volume, ino);
+    let mut stage = Stage::new(volume, ino).on_behalf_of(caller);
     if name.namespace == Namespace::System {
         acls::set(&mut stage, &mut dinode, name, value, &how.setgid, caller).await?;
     } else {

@@ -87,7 +87,7 @@ pub(crate) async fn fill(fs: &Fs, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, block_
     fs.mknod(sub, b"fifo", 0o010_644, (0, 0), ROOT).await?;
     fs.mknod(sub, b"device", 0o060_644, (8, 1), ROOT).await?;
     let linked = fs.lookup(root, b"file2").await?.ino;
-    fs.link(linked, sub, b"hard").await?;
+    fs.link(linked, sub, b"hard", ROOT).await?;
     model.insert(b"/dir/sub/hard".to_vec(), model.get(&b"/file2"[..]).unwrap().clone());
     Ok(())
 }

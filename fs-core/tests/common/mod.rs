@@ -220,24 +220,27 @@ pub(crate) async fn new_volume(maker: Maker, size: BlockSize) -> ForkDisk {
     new_volume_with(maker, size, 1).await
 }
 
+/// An empty volume of the crate mkfs.
+pub(crate) async fn new_volume_of(size_bytes: u64, size: BlockSize, journals: u32) -> ForkDisk {
+    let disk = ForkDisk::new(size_bytes);
+    let options = mkfs::options::Options {
+        block_size: size,
+        journals: Some(journals),
+        journal_bytes: Some(8 << 20),
+        ..Default::default()
+    };
+    let plan = mkfs::plan::Plan::new(size_bytes, &disk.geometry(), &options).unwrap();
+    let created = Timestamp { sec: 1_600_000_000, nsec: 0 };
+    let identity = mkfs::options::Identity::new(None, created);
+    mkfs::format(&disk, &plan, &identity, false, &|_| ()).await.unwrap();
+    disk
+}
+
 /// An empty volume.
 pub(crate) async fn new_volume_with(maker: Maker, size: BlockSize, journals: u32) -> ForkDisk {
     const SIZE_BYTES: u64 = 32 << 20;
     match maker {
-        Maker::Lunfs => {
-            let disk = ForkDisk::new(SIZE_BYTES);
-            let options = mkfs::options::Options {
-                block_size: size,
-                journals: Some(journals),
-                journal_bytes: Some(8 << 20),
-                ..Default::default()
-            };
-            let plan = mkfs::plan::Plan::new(SIZE_BYTES, &disk.geometry(), &options).unwrap();
-            let created = Timestamp { sec: 1_600_000_000, nsec: 0 };
-            let identity = mkfs::options::Identity::new(None, created);
-            mkfs::format(&disk, &plan, &identity, false, &|_| ()).await.unwrap();
-            disk
-        }
+        Maker::Lunfs => new_volume_of(SIZE_BYTES, size, journals).await,
         Maker::Gfs2 => {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("image");

@@ -12,6 +12,8 @@ use super::Random;
 use super::model::{Attributes, History, Id, Object};
 
 const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0 };
+/// Users and groups that own files.
+const OWNERS: u64 = 5;
 
 /// The histories of all workers.
 pub(crate) type World = Arc<Mutex<Vec<History>>>;
@@ -94,6 +96,10 @@ impl Worker {
         }
     }
 
+    fn owner(&mut self) -> u32 {
+        self.random.below(OWNERS) as u32 * 1000
+    }
+
     async fn create(&mut self, directory: bool) -> Done {
         let Some((dir, name)) = self.new_name() else { return Ok(()) };
         let id = self.with(|history| {
@@ -106,10 +112,11 @@ impl Worker {
             id
         });
         let parent = self.ino(dir);
+        let maker = Caller { uid: self.owner(), gid: self.owner(), umask: 0 };
         let attr = if directory {
-            self.fs.mkdir(parent, name.as_bytes(), 0o755, ROOT).await?
+            self.fs.mkdir(parent, name.as_bytes(), 0o755, maker).await?
         } else {
-            self.fs.mknod(parent, name.as_bytes(), 0o100_644, (0, 0), ROOT).await?
+            self.fs.mknod(parent, name.as_bytes(), 0o100_644, (0, 0), maker).await?
         };
         self.with(|history| {
             history.objects[id].ino = Some(attr.ino);
@@ -202,7 +209,10 @@ impl Worker {
             let operation = history.start(names, &[id]);
             history.set_content(id, operation, content);
         });
-        let change = SetAttr { size_bytes: Some(new), ..SetAttr::default() };
+        // Sometimes it gets another owner in the same moment.
+        let gives_away = self.random.below(3) == 0;
+        let (uid, gid) = if gives_away { (Some(self.owner()), Some(self.owner())) } else { (None, None) };
+        let change = SetAttr { size_bytes: Some(new), uid, gid, ..SetAttr::default() };
         self.fs.setattr(self.ino(id), &change, ROOT).await?;
         self.with(History::finish);
         Ok(())
@@ -231,7 +241,7 @@ impl Worker {
             history.start(names, &touched);
         });
         let (old, new) = (self.ino(from.0), self.ino(to.0));
-        let result = self.fs.rename(old, from.1.as_bytes(), new, to.1.as_bytes(), RenameMode::Replace).await;
+        let result = self.fs.rename(old, from.1.as_bytes(), new, to.1.as_bytes(), RenameMode::Replace, ROOT).await;
         if matches!(result, Err(FsError::Invalid(_))) {
             // A directory into itself.
             self.with(History::undo);
@@ -254,7 +264,7 @@ impl Worker {
             history.start(names, &[dir, id]);
         });
         let ino = self.ino(id);
-        self.fs.link(ino, self.ino(dir), name.as_bytes()).await?;
+        self.fs.link(ino, self.ino(dir), name.as_bytes(), ROOT).await?;
         self.fs.forget(ino, 1);
         self.with(History::finish);
         Ok(())
@@ -308,6 +318,9 @@ impl Worker {
 
     async fn sync(&mut self) -> Done {
         let upto: Vec<usize> = self.world.lock().iter().map(|history| history.done).collect();
+        if self.random.below(2) == 0 {
+            self.fs.sync_quotas().await?;
+        }
         self.fs.sync().await?;
         for (history, upto) in self.world.lock().iter_mut().zip(upto) {
             history.synced(upto);

@@ -84,8 +84,8 @@ impl Handlers {
     }
 
     /// LINK.
-    pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
-        let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name).await;
+    pub async fn link(&self, node: NodeId, parent: NodeId, name: &[u8], caller: Caller) -> Result<Entry, Errno> {
+        let linked = self.fs.link(self.inode(node)?, self.inode(parent)?, name, caller).await;
         Ok(self.entry(linked.map_err(refused)?))
     }
 
@@ -105,8 +105,9 @@ impl Handlers {
         source: (NodeId, &[u8]),
         target: (NodeId, &[u8]),
         mode: RenameMode,
+        caller: Caller,
     ) -> Result<(), Errno> {
         let (from, to) = (self.inode(source.0)?, self.inode(target.0)?);
-        self.fs.rename(from, source.1, to, target.1, mode).await.map_err(refused)
+        self.fs.rename(from, source.1, to, target.1, mode, caller).await.map_err(refused)
     }
 }

@@ -16,6 +16,7 @@ mod attrs;
 mod data;
 mod dirs;
 mod entries;
+mod quotas;
 mod service;
 mod statfs;
 mod xattrs;

@@ -4,7 +4,7 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Opened, Service, StatfsAnswer};
+use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, Service, StatfsAnswer};
 
 impl Service for Handlers {
     type Data = ReadData;
@@ -64,8 +64,8 @@ impl Service for Handlers {
         Self::symlink(self, parent, name, target, caller).await
     }
 
-    async fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, Errno> {
-        Self::link(self, node, parent, name).await
+    async fn link(&self, node: NodeId, parent: NodeId, name: &[u8], caller: Caller) -> Result<Entry, Errno> {
+        Self::link(self, node, parent, name, caller).await
     }
 
     async fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), Errno> {
@@ -76,8 +76,14 @@ impl Service for Handlers {
         Self::rmdir(self, parent, name).await
     }
 
-    async fn rename(&self, source: (NodeId, &[u8]), target: (NodeId, &[u8]), mode: RenameMode) -> Result<(), Errno> {
-        Self::rename(self, source, target, mode).await
+    async fn rename(
+        &self,
+        source: (NodeId, &[u8]),
+        target: (NodeId, &[u8]),
+        mode: RenameMode,
+        caller: Caller,
+    ) -> Result<(), Errno> {
+        Self::rename(self, source, target, mode, caller).await
     }
 
     async fn open(&self, node: NodeId, flags: OpenFlags, caller: Caller) -> Result<Opened, Errno> {
@@ -150,6 +156,10 @@ impl Service for Handlers {
 
     async fn listxattr(&self, node: NodeId, caller: Caller) -> Result<Vec<u8>, Errno> {
         Self::listxattr(self, node, caller).await
+    }
+
+    async fn ioctl(&self, node: NodeId, command: u32, data: &[u8], process: Process) -> Result<Vec<u8>, Errno> {
+        Self::quota_ioctl(self, node, command, data, process).await
     }
 
     async fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<(), Errno> {

@@ -11,7 +11,7 @@ pub(super) fn setgid(name: &[u8], pid: u32) -> Setgid {
 }
 
 /// The supplementary groups of process `pid`; none if it cannot be found, for example in another process namespace.
-fn of_process(pid: u32) -> Vec<u32> {
+pub(super) fn of_process(pid: u32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     parse(&status)
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fs_core::attr::Attr;
+use fs_core::attr::{Attr, Caller};
 
 mod drive;
 mod fuser;
@@ -37,6 +37,10 @@ impl NodeId {
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// Only root may do that, or those whom it concerns.
+    pub const PERM: Self = Self(1);
+    /// There is nothing of that name or number.
+    pub const NOENT: Self = Self(2);
     /// Given back for an inode that does not exist any more.
     pub const STALE: Self = Self(116);
     /// The arguments make no sense.
@@ -59,6 +63,23 @@ impl Errno {
     pub const AGAIN: Self = Self(11);
     /// The other side speaks another protocol.
     pub const PROTO: Self = Self(71);
+}
+
+/// A process that asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Whose it is.
+    pub caller: Caller,
+    /// Its number; 0 where the kernel itself asks.
+    pub pid: u32,
+}
+
+impl Process {
+    /// It belongs to the group, as far as that can be found out.
+    #[must_use]
+    pub fn is_member(&self, gid: u32) -> bool {
+        self.caller.gid == gid || groups::of_process(self.pid).contains(&gid)
+    }
 }
 
 /// A name that leads to an inode. The kernel then holds one reference on the inode.

@@ -7,7 +7,7 @@ use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr
 
 use super::interruption::Interruption;
 use super::lock::Lock;
-use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
+use super::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, StatfsAnswer};
 
 /// A filesystem as the kernel asks for it. Every method answers one request; what it returns is the answer.
 ///
@@ -72,7 +72,13 @@ pub trait Service: Send + Sync + 'static {
         caller: Caller,
     ) -> impl Future<Output = Result<Entry, Errno>> + Send;
     /// LINK.
-    fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<Entry, Errno>> + Send;
+    fn link(
+        &self,
+        node: NodeId,
+        parent: NodeId,
+        name: &[u8],
+        caller: Caller,
+    ) -> impl Future<Output = Result<Entry, Errno>> + Send;
     /// UNLINK.
     fn unlink(&self, parent: NodeId, name: &[u8]) -> impl Future<Output = Result<(), Errno>> + Send;
     /// RMDIR.
@@ -83,6 +89,7 @@ pub trait Service: Send + Sync + 'static {
         source: (NodeId, &[u8]),
         target: (NodeId, &[u8]),
         mode: RenameMode,
+        caller: Caller,
     ) -> impl Future<Output = Result<(), Errno>> + Send;
     /// OPEN.
     fn open(
@@ -157,6 +164,17 @@ pub trait Service: Send + Sync + 'static {
     /// REMOVEXATTR.
     fn removexattr(&self, _node: NodeId, _name: &[u8]) -> impl Future<Output = Result<(), Errno>> + Send {
         async { Err(Errno::NOSYS) }
+    }
+
+    /// IOCTL: the bytes that the caller gets. `command` says how many they are, and of `data`.
+    fn ioctl(
+        &self,
+        _node: NodeId,
+        _command: u32,
+        _data: &[u8],
+        _process: Process,
+    ) -> impl Future<Output = Result<Vec<u8>, Errno>> + Send {
+        async { Err(Errno::NOTTY) }
     }
 
     /// Whether locks are asked for here. Else the kernel keeps them itself, which is right on one node.

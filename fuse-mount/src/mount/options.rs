@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fs_core::fs::{AtimePolicy, MountOptions};
+use fs_core::quota;
 use rustix::mount::MountFlags;
 
 use crate::error::MountError;
@@ -69,8 +70,6 @@ const FOR_OTHERS: &[&str] = &[
     "errors=withdraw",
     "data=ordered",
     "nodiscard",
-    "quota=off",
-    "noquota",
     "sloppy",
 ];
 
@@ -100,7 +99,6 @@ const MEANINGLESS_WITH_VALUE: &[&str] = &[
     "num_glockd",
     "statfs_quantum",
     "statfs_percent",
-    "quota_quantum",
     "comment",
     "user_id",
     "group_id",
@@ -116,7 +114,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("data=writeback", "data is always written before the metadata that refers to it"),
     ("norecovery", "journals are always replayed"),
     ("spectator", "every mount takes a journal"),
-    ("quota", "there are no quotas yet"),
     ("suiddir", "owners are not inherited"),
     ("meta", "the metadata filesystem is not shown"),
     ("errors=panic", "an inconsistency always leaves the volume (errors=withdraw)"),
@@ -175,12 +172,16 @@ impl Options {
             ("foreground", None) => self.foreground = true,
             ("acl", None) => self.fs.acl = true,
             ("noacl", None) => self.fs.acl = false,
+            ("quota", None) => self.fs.quota = quota::Mode::On,
+            ("noquota", None) => self.fs.quota = quota::Mode::Off,
+            ("quota", Some(value)) => self.fs.quota = quota_mode(option, value)?,
+            ("quota_quantum", Some(value)) => self.fs.quota_quantum = seconds(option, value)?,
             ("single", None) => self.single = true,
             ("remount", None) => self.remount = true,
             ("io_uring", None) => self.io_uring = true,
             ("no_io_uring", None) => self.io_uring = false,
             ("transport", Some(value)) => self.transport = transport(option, value)?,
-            ("commit", Some(value)) => self.fs.commit_interval = commit_interval(option, value)?,
+            ("commit", Some(value)) => self.fs.commit_interval = seconds(option, value)?,
             ("cache", Some(value)) => self.fs.cache_bytes = cache_bytes(option, value)?,
             (_, Some(_)) if SECURITY.contains(&name) => self.security.push(option.to_owned()),
             _ => return self.apply_flag_or_refuse(option, name),
@@ -238,7 +239,17 @@ fn transport(option: &str, value: &str) -> Result<Transport, MountError> {
     }
 }
 
-fn commit_interval(option: &str, value: &str) -> Result<Duration, MountError> {
+fn quota_mode(option: &str, value: &str) -> Result<quota::Mode, MountError> {
+    match value {
+        "off" => Ok(quota::Mode::Off),
+        "account" => Ok(quota::Mode::Account),
+        "on" => Ok(quota::Mode::On),
+        "quiet" => Ok(quota::Mode::Quiet),
+        _ => Err(MountError::BadValue { option: option.to_owned(), expected: "needs off, account, on or quiet" }),
+    }
+}
+
+fn seconds(option: &str, value: &str) -> Result<Duration, MountError> {
     let seconds = value.parse::<u64>().ok().filter(|seconds| (1..=3600).contains(seconds));
     seconds
         .map(Duration::from_secs)

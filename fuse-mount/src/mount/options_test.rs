@@ -33,6 +33,19 @@ fn the_last_of_contradicting_options_counts() {
 }
 
 #[test]
+fn quotas_are_off_unless_asked_for() {
+    let mode = |list| parse(list).unwrap().fs.quota;
+    assert_eq!(mode("single"), quota::Mode::Off);
+    assert_eq!([mode("quota"), mode("quota=on")], [quota::Mode::On; 2]);
+    assert_eq!([mode("quota,noquota"), mode("quota=on,quota=off")], [quota::Mode::Off; 2]);
+    assert_eq!([mode("quota=account"), mode("quota=quiet")], [quota::Mode::Account, quota::Mode::Quiet]);
+    assert_eq!(parse("quota_quantum=5").unwrap().fs.quota_quantum, Duration::from_secs(5));
+    for wrong in ["quota=", "quota=yes", "quota_quantum=0", "quota_quantum=x"] {
+        assert!(matches!(parse(wrong), Err(MountError::BadValue { .. })), "{wrong}");
+    }
+}
+
+#[test]
 fn sizes_and_times_are_read_with_their_limits() {
     assert_eq!(parse("cache=64M").unwrap().fs.cache_bytes, 64 << 20);
     assert_eq!(parse("cache=2gib").unwrap().fs.cache_bytes, 2 << 30);
@@ -59,8 +72,6 @@ fn the_transport_is_native_unless_another_one_is_asked_for() {
 fn what_cannot_be_honoured_is_refused_by_name() {
     for option in [
         "discard",
-        "quota=on",
-        "quota=account",
         "data=writeback",
         "norecovery",
         "lease=3",

@@ -188,7 +188,7 @@ impl Service for Shelf {
     async fn symlink(&self, _parent: NodeId, _name: &[u8], _target: &[u8], _: Caller) -> Result<Entry, Errno> {
         Err(ABSENT)
     }
-    async fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8]) -> Result<Entry, Errno> {
+    async fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8], _caller: Caller) -> Result<Entry, Errno> {
         Err(ABSENT)
     }
     async fn unlink(&self, _parent: NodeId, _name: &[u8]) -> Result<(), Errno> {
@@ -197,7 +197,13 @@ impl Service for Shelf {
     async fn rmdir(&self, _parent: NodeId, _name: &[u8]) -> Result<(), Errno> {
         Err(ABSENT)
     }
-    async fn rename(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _mode: RenameMode) -> Result<(), Errno> {
+    async fn rename(
+        &self,
+        _: (NodeId, &[u8]),
+        _: (NodeId, &[u8]),
+        _mode: RenameMode,
+        _caller: Caller,
+    ) -> Result<(), Errno> {
         Err(ABSENT)
     }
     async fn write(

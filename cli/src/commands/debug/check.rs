@@ -48,7 +48,7 @@ impl<W: Write + Send> View<'_, W> {
         let findings_max = if self.verbose { u64::MAX } else { Options::default().findings_max };
         self.out.table("findings", &[("severity", 8), ("block", 12), ("inode", 12), ("rule", 20), ("what", 0)])?;
         let lines = Lines { out: Mutex::new(&mut *self.out), failed: Mutex::default() };
-        let report = check::check(device, Options { findings_max }, &lines).await;
+        let report = check::check(device, Options { findings_max, ..Options::default() }, &lines).await;
         if let Some(error) = lines.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error.into());
         }

@@ -1,6 +1,5 @@
 //! `mkfs.lunfs`, which mkfs(8) calls, and `lunfs mkfs`.
 
-mod size;
 mod target;
 
 use std::io::{self, IsTerminal, Write as _};
@@ -21,7 +20,7 @@ use mkfs::{Progress, Report, Stage};
 use uuid::Uuid;
 
 use self::target::Target;
-use super::{Command, Run};
+use super::{Command, Run, size};
 use crate::output::{Explained, Format, Printer, human_bytes};
 
 /// The table's entry.

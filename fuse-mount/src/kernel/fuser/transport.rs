@@ -20,7 +20,7 @@ use fuser::{
 
 use super::super::drive::Driver;
 use super::super::service::Service;
-use super::super::{Errno, Found, TransportOptions, linux};
+use super::super::{Errno, Found, Process, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
 use super::convert;
 
@@ -185,7 +185,7 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -198,15 +198,18 @@ impl<S: Service> Filesystem for FuserTransport<S> {
             Err(errno) => return reply.error(errno.into()),
         };
         let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        let caller = convert::caller(request);
         self.drive(|service| async move {
             let (source, target) = ((parent.into(), &*name), (new_parent.into(), &*new_name));
-            send_nothing(reply, service.rename(source, target, mode).await);
+            send_nothing(reply, service.rename(source, target, mode, caller).await);
         });
     }
 
-    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes().to_vec();
-        self.drive(|service| async move { send_entry(reply, service.link(ino.into(), parent.into(), &name).await) });
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (name, caller) = (name.as_bytes().to_vec(), convert::caller(request));
+        self.drive(|service| async move {
+            send_entry(reply, service.link(ino.into(), parent.into(), &name, caller).await);
+        });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -435,16 +438,26 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn ioctl(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
         _flags: IoctlFlags,
-        _command: u32,
-        _data: &[u8],
-        _out_size: u32,
+        command: u32,
+        data: &[u8],
+        out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::NOTTY.into());
+        let process = Process { caller: convert::caller(request), pid: request.pid() };
+        let data = data.to_vec();
+        self.drive(|service| async move {
+            match service.ioctl(ino.into(), command, &data, process).await {
+                Ok(bytes) => {
+                    let len = usize::try_from(out_size).unwrap_or(usize::MAX).min(bytes.len());
+                    reply.ioctl(0, bytes.get(..len).unwrap_or_default());
+                }
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
     }
 
     // What follows is left to the kernel, which does it by itself after the first refusal. ACCESS, locks and BMAP are not

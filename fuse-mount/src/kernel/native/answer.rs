@@ -11,7 +11,7 @@ use super::super::lock::{Lock, LockKind};
 use super::super::{Attributes, Entry, Errno, Opened, StatfsAnswer, linux};
 use super::abi::RECORD_ALIGN_BYTES;
 use super::abi::answers::{
-    Attr, AttrOut, Dirent, Direntplus, EntryOut, GetxattrOut, LkOut, LseekOut, OpenOut, StatfsOut, WriteOut,
+    Attr, AttrOut, Dirent, Direntplus, EntryOut, GetxattrOut, IoctlOut, LkOut, LseekOut, OpenOut, StatfsOut, WriteOut,
 };
 use super::abi::flags::open;
 use super::abi::requests::FileLock;
@@ -120,6 +120,13 @@ impl Reply {
 
     pub(super) fn written(self, size: u32) {
         self.value(&WriteOut { size, padding: 0 });
+    }
+
+    /// What an ioctl gives back; not more than its caller has room for.
+    pub(super) fn ioctl(mut self, bytes: &[u8], size_max_bytes: u32) {
+        let len = usize::try_from(size_max_bytes).unwrap_or(usize::MAX).min(bytes.len());
+        let head = IoctlOut { result: 0, flags: 0, in_iovs: 0, out_iovs: 0 };
+        self.send(0, &[head.as_bytes(), bytes.get(..len).unwrap_or_default()]);
     }
 
     pub(super) fn offset(self, offset: i64) {

@@ -7,7 +7,7 @@ use fs_core::attr::{SetXattr, Setgid};
 use super::super::drive::Driver;
 use super::super::interruption::{Interruption, UnderWay};
 use super::super::service::Service;
-use super::super::{Entry, Errno, Found, groups, linux};
+use super::super::{Entry, Errno, Found, Process, groups, linux};
 use super::abi::UNIQUE_INTERRUPT;
 use super::abi::flags::write;
 use super::abi::opcode::Opcode;
@@ -166,7 +166,7 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         Request::Unlink { name } => reply.empty(service.unlink(node, &name).await),
         Request::Rmdir { name } => reply.empty(service.rmdir(node, &name).await),
         Request::Rename { name, new_parent, new_name, flags } => match linux::rename_mode(flags) {
-            Ok(mode) => reply.empty(service.rename((node, &name), (new_parent, &new_name), mode).await),
+            Ok(mode) => reply.empty(service.rename((node, &name), (new_parent, &new_name), mode, caller).await),
             Err(errno) => reply.error(errno),
         },
         Request::Open { flags, .. } => {
@@ -204,7 +204,12 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         Request::Setlk { lock, wait, .. } => {
             reply.empty(service.setlk(node, lock, wait.then_some(interruption)).await);
         }
-        Request::Ioctl { .. } => reply.error(Errno::NOTTY),
+        // In memory of the caller that nobody has named (FUSE_IOCTL_UNRESTRICTED) nothing is ever looked for.
+        Request::Ioctl { command, data, out_size_bytes, .. } => {
+            let process = Process { caller, pid: header.pid };
+            let done = service.ioctl(node, command, &data, process).await;
+            reply.result(done, |reply, bytes| reply.ioctl(&bytes, out_size_bytes));
+        }
         Request::Fallocate { .. } => reply.error(Errno::OPNOTSUPP),
         // The kernel does these by itself after the first refusal, or tells the process that there is no such thing. A birth
         // time is all that STATX could add to GETATTR, and there is none. FLUSH: nothing is kept back until a file is
@@ -247,7 +252,7 @@ async fn make<S: Service>(service: &S, header: &Header, request: Request) -> Res
             service.mknod(parent, &name, mode, linux::device_parts(rdev), header.maker(umask)).await
         }
         Request::Mkdir { name, mode, umask, .. } => service.mkdir(parent, &name, mode, header.maker(umask)).await,
-        Request::Link { source, name } => service.link(source, parent, &name).await,
+        Request::Link { source, name } => service.link(source, parent, &name, caller).await,
         _ => Err(Errno::NOSYS),
     }
 }
