@@ -165,6 +165,23 @@ pub struct WriteFlags {
     pub sync: bool,
 }
 
+/// What `fallocate` does with a range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// Gives it places on the disk, so that no write to it can fail for lack of space. Its content stays.
+    Allocate {
+        /// The size stays as well, also where the range reaches beyond it.
+        keep_size: bool,
+    },
+    /// Makes it zeroes that have places on the disk.
+    Zero {
+        /// The size stays.
+        keep_size: bool,
+    },
+    /// Makes it a hole. The size stays.
+    Punch,
+}
+
 /// What `setxattr` does when the attribute exists, or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum XattrMode {

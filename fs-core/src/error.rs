@@ -83,6 +83,9 @@ pub enum FsError {
     /// What cannot be, if lunfs is right.
     #[error("an error in lunfs itself: {0}")]
     Bug(&'static str),
+    /// Whoever asked has been interrupted, and part of it is done.
+    #[error("interrupted")]
+    Interrupted,
     /// An earlier error made this node leave the volume; only unmounting can follow.
     #[error("this node has withdrawn from the volume after an earlier error")]
     Withdrawn,
@@ -118,6 +121,7 @@ impl FsError {
             Self::ListTooLong(_) => 7,                                                    // E2BIG
             Self::OutOfRange(_) => 34,                                                    // ERANGE
             Self::Denied(_) => 13,                                                        // EACCES
+            Self::Interrupted => 4,                                                       // EINTR
             Self::Unsupported(_) => 95,                                                   // EOPNOTSUPP
             Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }

@@ -19,6 +19,7 @@ use crate::ops::create::New;
 use crate::ops::rename::Place;
 use crate::volume::Volume;
 
+mod space;
 mod xattrs;
 
 /// How a volume is mounted.

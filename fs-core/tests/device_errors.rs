@@ -17,7 +17,7 @@ use common::{
     ForkDisk, Maker, ROOT, Step, checker, fsck_objects, mount, new_volume, pattern, read_whole, run, write_all,
 };
 use fs_core::addr::InodeNo;
-use fs_core::attr::{DirEntry, FileKind, OpenFlags, RenameMode, SetAttr};
+use fs_core::attr::{Allocation, DirEntry, FileKind, OpenFlags, RenameMode, SetAttr};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
@@ -90,6 +90,7 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
             0 => {
                 let size_bytes = Some(content.len() as u64 / 2);
                 fs.setattr(ino, &SetAttr { size_bytes, ..SetAttr::default() }, ROOT).await?;
+                fs.fallocate(ino, 0, 40_000, Allocation::Allocate { keep_size: true }, ROOT, &|| true).await?;
                 assert!(read_whole(fs, ino).await? == content[..content.len() / 2], "{name} was cut wrongly");
             }
             1 => {
@@ -98,6 +99,15 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
             }
             2 => fs.rename(dir, name.as_bytes(), fs.root(), b"rolling", RenameMode::Replace).await?,
             3 => fs.open(ino, OpenFlags { write: true, truncate: true, append: false }, ROOT).await?,
+            _ if index % 2 == 0 => {
+                fs.fallocate(ino, 1000, 20_000, Allocation::Punch, ROOT, &|| true).await?;
+                fs.fallocate(ino, 15_000, 9000, Allocation::Zero { keep_size: true }, ROOT, &|| true).await?;
+                let mut content = content;
+                let end = content.len().min(24_000);
+                content.get_mut(1000..end).unwrap_or_default().fill(0);
+                assert!(read_whole(fs, ino).await? == content, "{name} with a hole");
+                fs.link(ino, dir, format!("link {round} {index}").as_bytes()).await?;
+            }
             _ => drop(fs.link(ino, dir, format!("link {round} {index}").as_bytes()).await?),
         }
         fs.forget(ino, 1 + u64::from(index % 5 == 4));

@@ -16,7 +16,7 @@ use crate::volume::{Volume, touch};
 /// A day, in seconds: how old a time of last access may be under relatime.
 const RELATIME_MAX_SECONDS: i64 = 24 * 60 * 60;
 
-fn check_regular(dinode: &Dinode) -> Result<(), FsError> {
+pub(super) fn check_regular(dinode: &Dinode) -> Result<(), FsError> {
     match dinode.kind {
         FileKind::Regular => Ok(()),
         FileKind::Directory => Err(FsError::IsDirectory),

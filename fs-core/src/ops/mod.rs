@@ -1,6 +1,7 @@
 //! What users can ask for, one file per group of operations. Each reads top to bottom: lock, look, stage, commit.
 
 mod acls;
+pub mod allocate;
 pub mod attrs;
 pub mod child;
 pub mod create;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fs_core::addr::InodeNo;
-use fs_core::attr::{Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::fs::Fs;
 use parking_lot::Mutex;
@@ -83,7 +83,8 @@ impl Worker {
             18..22 => self.create(true).await,
             22..43 => self.write().await,
             43..50 => self.attribute().await,
-            50..60 => self.truncate().await,
+            50..55 => self.truncate().await,
+            55..60 => self.allocate().await,
             60..68 => self.rename().await,
             68..72 => self.link().await,
             72..82 => self.unlink().await,
@@ -158,6 +159,41 @@ impl Worker {
                 history.fsynced(id, history.done, history.done);
             }
         });
+        Ok(())
+    }
+
+    async fn allocate(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let offset = self.random.below(self.file_bytes);
+        let limit = *self.random.pick(&[20, self.block_bytes * 3, 40 * self.block_bytes]);
+        let mut len = 1 + self.random.below(limit);
+        if self.full {
+            // One block, so that it is done or not.
+            len = 1 + len % (self.block_bytes - offset % self.block_bytes);
+        }
+        let keep_size = self.random.below(2) == 0;
+        let how = *self.random.pick(&[
+            Allocation::Allocate { keep_size },
+            Allocation::Zero { keep_size },
+            Allocation::Punch,
+            Allocation::Punch,
+        ]);
+        let (start, end) = (offset as usize, (offset + len) as usize);
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(id).to_vec();
+            if !keep_size && how != Allocation::Punch {
+                content.resize(content.len().max(end), 0);
+            }
+            let stop = end.min(content.len());
+            if start < stop && !matches!(how, Allocation::Allocate { .. }) {
+                content[start..stop].fill(0);
+            }
+            let operation = history.start(names, &[id]);
+            history.set_content(id, operation, content);
+        });
+        self.fs.fallocate(self.ino(id), offset, len, how, ROOT, &|| true).await?;
+        self.with(History::finish);
         Ok(())
     }
 

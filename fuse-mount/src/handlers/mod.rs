@@ -17,6 +17,7 @@ mod data;
 mod dirs;
 mod entries;
 mod service;
+mod space;
 mod statfs;
 mod xattrs;
 

@@ -1,10 +1,10 @@
 //! The handlers as a transport calls them: each request has one.
 
-use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Notifier, Opened, Service, StatfsAnswer};
+use crate::kernel::{Attributes, Entry, Errno, Found, Interruption, NodeId, Notifier, Opened, Service, StatfsAnswer};
 
 impl Service for Handlers {
     type Data = ReadData;
@@ -159,5 +159,17 @@ impl Service for Handlers {
 
     async fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<(), Errno> {
         Self::removexattr(self, node, name).await
+    }
+
+    async fn fallocate(
+        &self,
+        node: NodeId,
+        offset_bytes: u64,
+        len_bytes: u64,
+        how: Allocation,
+        caller: Caller,
+        interruption: Interruption,
+    ) -> Result<(), Errno> {
+        Self::fallocate(self, node, offset_bytes, len_bytes, how, caller, interruption).await
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::ops::Deref;
 
-use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 
 use super::interruption::Interruption;
 use super::lock::Lock;
@@ -158,6 +158,20 @@ pub trait Service: Send + Sync + 'static {
     }
     /// REMOVEXATTR.
     fn removexattr(&self, _node: NodeId, _name: &[u8]) -> impl Future<Output = Result<(), Errno>> + Send {
+        async { Err(Errno::NOSYS) }
+    }
+
+    /// FALLOCATE. An interruption ends it with [`Errno::INTR`]; what has been done stays. [`Errno::NOSYS`]: the kernel does
+    /// not ask again.
+    fn fallocate(
+        &self,
+        _node: NodeId,
+        _offset_bytes: u64,
+        _len_bytes: u64,
+        _how: Allocation,
+        _caller: Caller,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<(), Errno>> + Send {
         async { Err(Errno::NOSYS) }
     }
 

@@ -19,6 +19,7 @@ use fuser::{
 };
 
 use super::super::drive::Driver;
+use super::super::interruption::Interruption;
 use super::super::service::Service;
 use super::super::{Errno, Found, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
@@ -422,15 +423,23 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::OPNOTSUPP.into());
+        let (caller, how) = (convert::caller(request), linux::allocation(mode.cast_unsigned()));
+        let how = match how {
+            Ok(how) => how,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        self.drive(|service| async move {
+            let never = Interruption::never();
+            send_nothing(reply, service.fallocate(ino.into(), offset, length, how, caller, never).await);
+        });
     }
 
     fn ioctl(

@@ -205,7 +205,12 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
             reply.empty(service.setlk(node, lock, wait.then_some(interruption)).await);
         }
         Request::Ioctl { .. } => reply.error(Errno::NOTTY),
-        Request::Fallocate { .. } => reply.error(Errno::OPNOTSUPP),
+        Request::Fallocate { offset_bytes, len_bytes, mode, .. } => match linux::allocation(mode) {
+            Ok(how) => {
+                reply.empty(service.fallocate(node, offset_bytes, len_bytes, how, caller, interruption).await);
+            }
+            Err(errno) => reply.error(errno),
+        },
         // The kernel does these by itself after the first refusal, or tells the process that there is no such thing. A birth
         // time is all that STATX could add to GETATTR, and there is none. FLUSH: nothing is kept back until a file is
         // closed. OPENDIR: an open directory has no state here.

@@ -1,0 +1,29 @@
+//! Operations on the places of files on the disk.
+
+use super::{Fs, OpFuture};
+use crate::addr::InodeNo;
+use crate::attr::{Allocation, Caller};
+use crate::error::FsError;
+use crate::ops;
+use crate::ops::allocate::GoOn;
+
+impl Fs {
+    /// fallocate(2): does `how` with `len_bytes` from `offset_bytes` on. `go_on` is asked between steps.
+    ///
+    /// # Errors
+    /// As [`ops::allocate::fallocate`].
+    pub fn fallocate<'a>(
+        &'a self,
+        ino: InodeNo,
+        offset_bytes: u64,
+        len_bytes: u64,
+        how: Allocation,
+        caller: Caller,
+        go_on: GoOn<'a>,
+    ) -> OpFuture<'a, ()> {
+        Box::pin(async move {
+            let end = offset_bytes.checked_add(len_bytes).ok_or(FsError::TooLarge)?;
+            self.checked(ops::allocate::fallocate(&self.volume, ino, offset_bytes..end, how, caller, go_on).await)
+        })
+    }
+}
