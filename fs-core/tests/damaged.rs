@@ -27,6 +27,7 @@ use fs_core::attr::{
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 use parking_lot::Mutex;
 
 /// Cache of each mount, in bytes.
@@ -168,7 +169,7 @@ async fn change(fs: &Fs, rng: &mut Rng) {
         let (ino, dir) = (*rng.pick(&known), *rng.pick(&known));
         let old = [&b"file1"[..], b"file2", b"file3", b"file4", b"sparse", b"many", b"dir", b"sub", b"x3"];
         let (name, new) = (*rng.pick(&old), format!("x{step}").into_bytes());
-        match rng.below(17) {
+        match rng.below(18) {
             12 | 13 => {
                 let index = rng.below(50);
                 let (name, _) = attribute(0, index, 512);
@@ -192,6 +193,11 @@ async fn change(fs: &Fs, rng: &mut Rng) {
                 let modes = [Allocation::Punch, Allocation::Allocate { keep_size }, Allocation::Zero { keep_size }];
                 let how = *rng.pick(&modes);
                 judge(fs, "fallocate", fs.fallocate(ino, offset, len, how, ROOT, &|| true).await);
+            }
+            17 => {
+                let [source, target] = [ino, dir].map(|ino| Spot { ino, offset: *rng.pick(&[0, 4000, 11 << 20]) });
+                let len = *rng.pick(&[1, 5000, 1 << 20, u64::MAX]);
+                judge(fs, "copy", fs.copy_range(source, target, len, ROOT, &|| true).await);
             }
             0 => drop(judge(fs, "mknod", fs.mknod(dir, &new, 0o100_644, (0, 0), ROOT).await)),
             1 => drop(judge(fs, "mkdir", fs.mkdir(dir, &new, 0o755, ROOT).await)),

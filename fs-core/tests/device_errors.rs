@@ -21,6 +21,7 @@ use fs_core::attr::{Allocation, DirEntry, FileKind, OpenFlags, RenameMode, SetAt
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 
 /// So small that the workload reads from the device.
 const CACHE_BYTES: u64 = 128 << 10;
@@ -106,6 +107,12 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
                 let end = content.len().min(24_000);
                 content.get_mut(1000..end).unwrap_or_default().fill(0);
                 assert!(read_whole(fs, ino).await? == content, "{name} with a hole");
+                let copy =
+                    fs.mknod(dir, format!("copy {round} {index}").as_bytes(), 0o100_644, (0, 0), ROOT).await?.ino;
+                let [source, target] = [ino, copy].map(|ino| Spot { ino, offset: 0 });
+                fs.copy_range(source, target, 1 << 30, ROOT, &|| true).await?;
+                assert!(read_whole(fs, copy).await? == content, "{name} copied");
+                fs.forget(copy, 1);
                 fs.link(ino, dir, format!("link {round} {index}").as_bytes()).await?;
             }
             _ => drop(fs.link(ino, dir, format!("link {round} {index}").as_bytes()).await?),

@@ -6,6 +6,7 @@ use crate::attr::{Allocation, Caller};
 use crate::error::FsError;
 use crate::ops;
 use crate::ops::allocate::GoOn;
+use crate::ops::copy::Spot;
 
 impl Fs {
     /// fallocate(2): does `how` with `len_bytes` from `offset_bytes` on. `go_on` is asked between steps.
@@ -25,5 +26,23 @@ impl Fs {
             let end = offset_bytes.checked_add(len_bytes).ok_or(FsError::TooLarge)?;
             self.checked(ops::allocate::fallocate(&self.volume, ino, offset_bytes..end, how, caller, go_on).await)
         })
+    }
+
+    /// copy_file_range(2): copies up to `len_bytes` from `source` to `target`, and returns how many; fewer where the source
+    /// ends, or where it would take long. `go_on` is asked between steps.
+    ///
+    /// # Errors
+    /// As [`ops::copy::copy`].
+    pub fn copy_range<'a>(
+        &'a self,
+        source: Spot,
+        target: Spot,
+        len_bytes: u64,
+        caller: Caller,
+        go_on: GoOn<'a>,
+    ) -> OpFuture<'a, u64> {
+        Box::pin(
+            async move { self.checked(ops::copy::copy(&self.volume, source, target, len_bytes, caller, go_on).await) },
+        )
     }
 }

@@ -4,6 +4,7 @@ mod acls;
 pub mod allocate;
 pub mod attrs;
 pub mod child;
+pub mod copy;
 pub mod create;
 pub mod data;
 pub mod list;

@@ -6,6 +6,7 @@ use fs_core::addr::InodeNo;
 use fs_core::attr::{Allocation, Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 use parking_lot::Mutex;
 
 use super::Random;
@@ -81,7 +82,8 @@ impl Worker {
         match self.random.below(100) {
             0..18 => self.create(false).await,
             18..22 => self.create(true).await,
-            22..43 => self.write().await,
+            22..40 => self.write().await,
+            40..43 => self.copy().await,
             43..50 => self.attribute().await,
             50..55 => self.truncate().await,
             55..60 => self.allocate().await,
@@ -193,6 +195,31 @@ impl Worker {
             history.set_content(id, operation, content);
         });
         self.fs.fallocate(self.ino(id), offset, len, how, ROOT, &|| true).await?;
+        self.with(History::finish);
+        Ok(())
+    }
+
+    /// Within the target: a copy that makes it larger does so step by step.
+    async fn copy(&mut self) -> Done {
+        let (Some((_, source)), Some((_, target))) = (self.existing(false), self.existing(false)) else {
+            return Ok(());
+        };
+        let sizes = self.with(|history| [source, target].map(|id| history.content(id).len() as u64));
+        if self.full || source == target || sizes.contains(&0) {
+            return Ok(());
+        }
+        let (from, to) = (self.random.below(sizes[0]), self.random.below(sizes[1]));
+        let len = (1 + self.random.below(self.file_bytes)).min(sizes[0] - from).min(sizes[1] - to);
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(target).to_vec();
+            let copied = &history.content(source)[from as usize..(from + len) as usize];
+            content[to as usize..(to + len) as usize].copy_from_slice(copied);
+            let operation = history.start(names, &[target]);
+            history.set_content(target, operation, content);
+        });
+        let spots = [(source, from), (target, to)].map(|(id, offset)| Spot { ino: self.ino(id), offset });
+        assert_eq!(self.fs.copy_range(spots[0], spots[1], len, ROOT, &|| true).await?, len);
         self.with(History::finish);
         Ok(())
     }

@@ -172,4 +172,15 @@ impl Service for Handlers {
     ) -> Result<(), Errno> {
         Self::fallocate(self, node, offset_bytes, len_bytes, how, caller, interruption).await
     }
+
+    async fn copy_file_range(
+        &self,
+        source: (NodeId, u64),
+        target: (NodeId, u64),
+        len_bytes: u64,
+        caller: Caller,
+        interruption: Interruption,
+    ) -> Result<u64, Errno> {
+        Self::copy_file_range(self, source, target, len_bytes, caller, interruption).await
+    }
 }

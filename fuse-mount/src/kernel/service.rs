@@ -175,6 +175,19 @@ pub trait Service: Send + Sync + 'static {
         async { Err(Errno::NOSYS) }
     }
 
+    /// COPY_FILE_RANGE: from node and offset to node and offset; how many bytes were copied. An interruption ends it early.
+    /// [`Errno::NOSYS`]: the kernel copies by itself, and does not ask again.
+    fn copy_file_range(
+        &self,
+        _source: (NodeId, u64),
+        _target: (NodeId, u64),
+        _len_bytes: u64,
+        _caller: Caller,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<u64, Errno>> + Send {
+        async { Err(Errno::NOSYS) }
+    }
+
     /// Whether locks are asked for here. Else the kernel keeps them itself, which is right on one node.
     fn has_locks(&self) -> bool {
         false

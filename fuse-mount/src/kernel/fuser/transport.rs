@@ -474,17 +474,29 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
-        _source: INodeNo,
+        request: &Request,
+        source: INodeNo,
         _source_handle: FileHandle,
-        _source_offset: u64,
-        _target: INodeNo,
+        source_offset: u64,
+        target: INodeNo,
         _target_handle: FileHandle,
-        _target_offset: u64,
-        _length: u64,
-        _flags: CopyFileRangeFlags,
+        target_offset: u64,
+        length: u64,
+        flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::NOSYS.into());
+        if !flags.is_empty() {
+            return reply.error(Errno::INVAL.into());
+        }
+        let caller = convert::caller(request);
+        // The answer has 32 bits; the form with more is not known to fuser, and the kernel then uses this one.
+        let length = length.min(u64::from(u32::MAX));
+        self.drive(|service| async move {
+            let (source, target) = ((source.into(), source_offset), (target.into(), target_offset));
+            match service.copy_file_range(source, target, length, caller, Interruption::never()).await {
+                Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
     }
 }

@@ -11,7 +11,8 @@ use super::super::lock::{Lock, LockKind};
 use super::super::{Attributes, Entry, Errno, Opened, StatfsAnswer, linux};
 use super::abi::RECORD_ALIGN_BYTES;
 use super::abi::answers::{
-    Attr, AttrOut, Dirent, Direntplus, EntryOut, GetxattrOut, LkOut, LseekOut, OpenOut, StatfsOut, WriteOut,
+    Attr, AttrOut, CopyFileRangeOut, Dirent, Direntplus, EntryOut, GetxattrOut, LkOut, LseekOut, OpenOut, StatfsOut,
+    WriteOut,
 };
 use super::abi::flags::open;
 use super::abi::requests::FileLock;
@@ -120,6 +121,10 @@ impl Reply {
 
     pub(super) fn written(self, size: u32) {
         self.value(&WriteOut { size, padding: 0 });
+    }
+
+    pub(super) fn copied(self, bytes_copied: u64) {
+        self.value(&CopyFileRangeOut { bytes_copied });
     }
 
     pub(super) fn offset(self, offset: i64) {

@@ -15,7 +15,7 @@ use super::answer::{Listing, Reply};
 use super::channel::{Buffer, Channel};
 use super::decode::{self, Forms, Refused, Unusable};
 use super::notify::{Pages, Retrievals};
-use super::request::{Header, Readdir, Request};
+use super::request::{CopyFileRange, Header, Readdir, Request};
 
 /// What all threads of a session share.
 #[derive(Debug)]
@@ -211,6 +211,13 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
             }
             Err(errno) => reply.error(errno),
         },
+        Request::CopyFileRange(request) => {
+            let copied = copy(service, header, &request, interruption).await;
+            reply.result(copied, |reply, copied| match header.opcode {
+                Opcode::COPY_FILE_RANGE_64 => reply.copied(copied),
+                _ => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            });
+        }
         // The kernel does these by itself after the first refusal, or tells the process that there is no such thing. A birth
         // time is all that STATX could add to GETATTR, and there is none. FLUSH: nothing is kept back until a file is
         // closed. OPENDIR: an open directory has no state here.
@@ -219,7 +226,6 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         | Request::Access { .. }
         | Request::Bmap { .. }
         | Request::Poll { .. }
-        | Request::CopyFileRange(_)
         | Request::Tmpfile { .. }
         | Request::Statx { .. } => reply.error(Errno::NOSYS),
         // Served elsewhere.
@@ -231,6 +237,22 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         | Request::Destroy
         | Request::NotifyReply { .. } => reply.error(Errno::NOSYS),
     }
+}
+
+async fn copy<S: Service>(
+    service: &S,
+    header: &Header,
+    request: &CopyFileRange,
+    interruption: Interruption,
+) -> Result<u64, Errno> {
+    if request.flags != 0 {
+        return Err(Errno::INVAL);
+    }
+    let source = (header.node, request.source_offset_bytes);
+    let target = (request.target, request.target_offset_bytes);
+    // The older of the two answers has 32 bits.
+    let len = if header.opcode == Opcode::COPY_FILE_RANGE_64 { u64::MAX } else { u64::from(u32::MAX) };
+    service.copy_file_range(source, target, request.len_bytes.min(len), header.caller, interruption).await
 }
 
 /// How an attribute is to be set. `kill_sgid` is the kernel's verdict on the setgid bit, if it gives one.
