@@ -19,6 +19,7 @@ use crate::ops::create::New;
 use crate::ops::rename::Place;
 use crate::volume::Volume;
 
+mod flags;
 mod space;
 mod xattrs;
 
@@ -254,11 +255,6 @@ impl Fs {
     /// The root directory.
     pub const fn root(&self) -> InodeNo {
         self.volume.superblock.root
-    }
-
-    /// The volume's label; may be empty.
-    pub fn label(&self) -> &str {
-        &self.volume.superblock.lock_table
     }
 
     /// # Errors

@@ -144,6 +144,8 @@ pub async fn mount(
         rgrps,
         journal,
         env,
+        label: Mutex::new(superblock.lock_table.clone()),
+        labelling: tokio::sync::Mutex::new(()),
         cookies: CookieKey::new(&superblock.uuid),
         superblock,
         options,

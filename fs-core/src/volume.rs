@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
-use crate::format::dinode::Dinode;
+use crate::format::dinode::{Dinode, flags};
 use crate::format::log::StatfsDelta;
 use crate::format::meta::BlockKind;
 use crate::format::superblock::Superblock;
@@ -50,6 +50,10 @@ pub struct Volume {
     pub statfs_file: InodeNo,
     /// See `statfs_file`.
     pub statfs_master: Mutex<StatfsDelta>,
+    /// The label. The superblock above has the one with which the volume was mounted.
+    pub label: Mutex<String>,
+    /// Held by whoever changes the label.
+    pub labelling: tokio::sync::Mutex<()>,
     /// Held by whoever frees inodes without names.
     pub deleting: tokio::sync::Mutex<()>,
 }
@@ -78,6 +82,15 @@ impl Volume {
         let guard = self.glocks.lock(Name::inode(ino), mode).await?;
         let dinode = self.dinode(ino).await?;
         Ok((guard, dinode))
+    }
+
+    /// What was done to the inode just now is durable on return, if it is one of those for which that is asked
+    /// (chattr +S): the content of a file, the names of a directory.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
+    pub async fn settle(&self, dinode: &Dinode) -> Result<(), FsError> {
+        if dinode.flags & flags::SYNC != 0 { self.journal.sync_inode(dinode.ino).await } else { Ok(()) }
     }
 
     /// # Errors

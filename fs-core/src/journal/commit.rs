@@ -142,6 +142,14 @@ impl Journal {
         Ok(())
     }
 
+    /// On return, nothing that was in the log before the call would be replayed after a crash: it is in its place.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
+    pub async fn empty(&self) -> Result<(), FsError> {
+        self.make_room(true).await
+    }
+
     /// Writes everything that waits to be written.
     async fn relieve(&self) -> Result<(), FsError> {
         self.write_data(None).await?;

@@ -50,10 +50,7 @@ pub async fn fallocate(
     }
     let (guard, dinode) = volume.lock_inode(ino, Mode::Shared).await?;
     drop(guard);
-    if dinode.flags & flags::SYNC != 0 {
-        volume.journal.sync_inode(ino).await?;
-    }
-    Ok(())
+    volume.settle(&dinode).await
 }
 
 /// Nobody shall wait until a volume is full to be told that it cannot take so much.

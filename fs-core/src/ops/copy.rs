@@ -4,7 +4,7 @@ use crate::addr::InodeNo;
 use crate::attr::Caller;
 use crate::blocks::{Blocks, Edit};
 use crate::error::FsError;
-use crate::format::dinode::{Dinode, flags};
+use crate::format::dinode::Dinode;
 use crate::format::meta::BlockKind;
 use crate::glock::GlockGuard;
 use crate::glock::service::Mode;
@@ -75,9 +75,7 @@ pub async fn copy(
     accessed(volume, &dinode).await?;
     let (guard, dinode) = volume.lock_inode(target.ino, Mode::Shared).await?;
     drop(guard);
-    if dinode.flags & flags::SYNC != 0 {
-        volume.journal.sync_inode(target.ino).await?;
-    }
+    volume.settle(&dinode).await?;
     Ok(done)
 }
 

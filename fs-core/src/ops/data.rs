@@ -9,7 +9,7 @@ use crate::format::meta::BlockKind;
 use crate::fs::{AtimePolicy, ReadData};
 use crate::glock::service::Mode;
 use crate::inode::{content, truncate};
-use crate::ops::attrs::drop_privileges;
+use crate::ops::attrs::{check_changeable, drop_privileges};
 use crate::stage::Stage;
 use crate::volume::{Volume, touch};
 
@@ -84,12 +84,18 @@ pub async fn write(
     volume.check_writable()?;
     let (guard, dinode) = volume.lock_inode(ino, Mode::Exclusive).await?;
     check_regular(&dinode)?;
-    // Who has it open for writing may go on when the flag is set later, as on other filesystems; a cache that is
-    // written back comes too late to be refused.
+    // Also who has had it open since before (as on ext4); but a cache that is written back comes too late to be refused.
+    if dinode.flags & flags::IMMUTABLE != 0 && !how.from_cache {
+        check_changeable(&dinode)?;
+    }
     if dinode.flags & flags::TRUNC_IN_PROG != 0 {
         truncate::finish(volume, ino).await?;
     }
     let start = if how.append { dinode.size } else { offset };
+    // Who could open it only to append may have mapped it, or have given the flag of the descriptor back.
+    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size {
+        return Err(FsError::NotPermitted("the file is append-only"));
+    }
     if start > i64::MAX.unsigned_abs() {
         return Err(FsError::TooLarge);
     }
@@ -103,7 +109,7 @@ pub async fn write(
         }
     }
     drop(guard);
-    if how.sync {
+    if how.sync || dinode.flags & flags::SYNC != 0 {
         volume.journal.sync_inode(ino).await?;
     }
     u32::try_from(done).map_err(|_| FsError::TooLarge)

@@ -7,6 +7,8 @@ pub mod child;
 pub mod copy;
 pub mod create;
 pub mod data;
+pub mod flags;
+pub mod label;
 pub mod list;
 pub mod lookup;
 pub mod rename;

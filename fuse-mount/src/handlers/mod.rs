@@ -16,6 +16,7 @@ mod attrs;
 mod data;
 mod dirs;
 mod entries;
+mod ioctl;
 mod service;
 mod space;
 mod statfs;
@@ -49,9 +50,9 @@ impl Handlers {
     /// To be called before a change of a directory is answered. The kernel forgets the directory's attributes itself when
     /// the answer comes, but then believes an answer with attributes that was made before the change and is only looked
     /// at now, for ever. What it is told to forget it also refuses to learn from such an answer.
-    fn changed(&self, dir: NodeId) {
+    fn changed(&self, node: NodeId) {
         if let Some(forget) = self.forget_attributes.get() {
-            forget(dir);
+            forget(node);
         }
     }
 

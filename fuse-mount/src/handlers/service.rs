@@ -4,7 +4,10 @@ use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTar
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, Interruption, NodeId, Notifier, Opened, Service, StatfsAnswer};
+use crate::kernel::{
+    Asker, Attributes, Entry, Errno, Found, Interruption, Ioctl, IoctlAnswer, NodeId, Notifier, Opened, Service,
+    StatfsAnswer,
+};
 
 impl Service for Handlers {
     type Data = ReadData;
@@ -182,5 +185,15 @@ impl Service for Handlers {
         interruption: Interruption,
     ) -> Result<u64, Errno> {
         Self::copy_file_range(self, source, target, len_bytes, caller, interruption).await
+    }
+
+    async fn ioctl(
+        &self,
+        node: NodeId,
+        request: Ioctl,
+        asker: Asker,
+        interruption: Interruption,
+    ) -> Result<IoctlAnswer, Errno> {
+        Self::ioctl(self, node, request, asker, interruption).await
     }
 }

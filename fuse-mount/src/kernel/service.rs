@@ -6,6 +6,7 @@ use std::ops::Deref;
 use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 
 use super::interruption::Interruption;
+use super::ioctl::{Asker, Ioctl, IoctlAnswer};
 use super::lock::Lock;
 use super::native::Notifier;
 use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
@@ -186,6 +187,17 @@ pub trait Service: Send + Sync + 'static {
         _interruption: Interruption,
     ) -> impl Future<Output = Result<u64, Errno>> + Send {
         async { Err(Errno::NOSYS) }
+    }
+
+    /// IOCTL.
+    fn ioctl(
+        &self,
+        _node: NodeId,
+        _request: Ioctl,
+        _asker: Asker,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<IoctlAnswer, Errno>> + Send {
+        async { Err(Errno::NOTTY) }
     }
 
     /// Whether locks are asked for here. Else the kernel keeps them itself, which is right on one node.

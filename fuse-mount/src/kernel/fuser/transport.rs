@@ -20,6 +20,7 @@ use fuser::{
 
 use super::super::drive::Driver;
 use super::super::interruption::Interruption;
+use super::super::ioctl::Ioctl;
 use super::super::service::Service;
 use super::super::{Errno, Found, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
@@ -444,16 +445,26 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn ioctl(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
         _flags: IoctlFlags,
-        _command: u32,
-        _data: &[u8],
-        _out_size: u32,
+        command: u32,
+        data: &[u8],
+        out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::NOTTY.into());
+        let wanted = match Ioctl::parse(command, data) {
+            Ok(wanted) => wanted,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        let asker = convert::asker(request, &wanted);
+        self.drive(|service| async move {
+            match service.ioctl(ino.into(), wanted, asker, Interruption::never()).await {
+                Ok(answer) => reply.ioctl(0, &answer.bytes(usize::try_from(out_size).unwrap_or(usize::MAX))),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
     }
 
     // What follows is left to the kernel, which does it by itself after the first refusal. ACCESS, locks and BMAP are not

@@ -11,8 +11,8 @@ use super::super::lock::{Lock, LockKind};
 use super::super::{Attributes, Entry, Errno, Opened, StatfsAnswer, linux};
 use super::abi::RECORD_ALIGN_BYTES;
 use super::abi::answers::{
-    Attr, AttrOut, CopyFileRangeOut, Dirent, Direntplus, EntryOut, GetxattrOut, LkOut, LseekOut, OpenOut, StatfsOut,
-    WriteOut,
+    Attr, AttrOut, CopyFileRangeOut, Dirent, Direntplus, EntryOut, GetxattrOut, IoctlOut, LkOut, LseekOut, OpenOut,
+    StatfsOut, WriteOut,
 };
 use super::abi::flags::open;
 use super::abi::requests::FileLock;
@@ -125,6 +125,12 @@ impl Reply {
 
     pub(super) fn copied(self, bytes_copied: u64) {
         self.value(&CopyFileRangeOut { bytes_copied });
+    }
+
+    /// An ioctl that has succeeded, with what it returns.
+    pub(super) fn ioctl(mut self, data: &[u8]) {
+        let header = IoctlOut { result: 0, flags: 0, in_iovs: 0, out_iovs: 0 };
+        self.send(0, &[header.as_bytes(), data]);
     }
 
     pub(super) fn offset(self, offset: i64) {

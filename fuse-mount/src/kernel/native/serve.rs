@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use fs_core::attr::{SetXattr, Setgid};
+use fs_core::attr::{Capabilities, SetXattr, Setgid};
 
 use super::super::drive::Driver;
 use super::super::interruption::{Interruption, UnderWay};
+use super::super::ioctl::{Asker, Ioctl};
 use super::super::service::Service;
-use super::super::{Entry, Errno, Found, groups, linux};
+use super::super::{Entry, Errno, Found, capabilities, groups, linux};
 use super::abi::UNIQUE_INTERRUPT;
 use super::abi::flags::write;
 use super::abi::opcode::Opcode;
@@ -204,7 +205,15 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         Request::Setlk { lock, wait, .. } => {
             reply.empty(service.setlk(node, lock, wait.then_some(interruption)).await);
         }
-        Request::Ioctl { .. } => reply.error(Errno::NOTTY),
+        Request::Ioctl { command, data, out_size_bytes, .. } => match Ioctl::parse(command, &data) {
+            Ok(request) => {
+                let asker = asker(header, &request);
+                let answered = service.ioctl(node, request, asker, interruption).await;
+                let len_max = usize::try_from(out_size_bytes).unwrap_or(usize::MAX);
+                reply.result(answered, |reply, answer| reply.ioctl(&answer.bytes(len_max)));
+            }
+            Err(errno) => reply.error(errno),
+        },
         Request::Fallocate { offset_bytes, len_bytes, mode, .. } => match linux::allocation(mode) {
             Ok(how) => {
                 reply.empty(service.fallocate(node, offset_bytes, len_bytes, how, caller, interruption).await);
@@ -237,6 +246,12 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         | Request::Destroy
         | Request::NotifyReply { .. } => reply.error(Errno::NOSYS),
     }
+}
+
+fn asker(header: &Header, request: &Ioctl) -> Asker {
+    let capabilities =
+        if request.is_privileged() { capabilities::of(header.pid, header.caller.uid) } else { Capabilities::default() };
+    Asker { caller: header.caller, capabilities }
 }
 
 async fn copy<S: Service>(

@@ -1,0 +1,33 @@
+//! Ioctls: flags of inodes, the label, trimming.
+
+use super::{Handlers, refused};
+use crate::kernel::{Asker, Errno, Interruption, Ioctl, IoctlAnswer, NodeId};
+
+#[allow(clippy::missing_errors_doc)] // all return what the operation's error says
+impl Handlers {
+    /// IOCTL.
+    pub async fn ioctl(
+        &self,
+        node: NodeId,
+        request: Ioctl,
+        asker: Asker,
+        _interruption: Interruption,
+    ) -> Result<IoctlAnswer, Errno> {
+        let ino = self.inode(node)?;
+        let Asker { caller, capabilities } = asker;
+        match request {
+            Ioctl::Flags => self.fs.flags(ino).await.map(IoctlAnswer::Flags),
+            Ioctl::ExtendedFlags => self.fs.flags(ino).await.map(IoctlAnswer::ExtendedFlags),
+            Ioctl::SetFlags { wanted, within } => {
+                let set = self.fs.set_flags(ino, wanted, within, caller, capabilities).await;
+                // The kernel does not know that an ioctl changes the time of change.
+                self.changed(node);
+                set.map(|()| IoctlAnswer::Done)
+            }
+            Ioctl::Label => Ok(IoctlAnswer::Label(self.fs.label())),
+            Ioctl::SetLabel(label) => self.fs.set_label(&label, capabilities).await.map(|()| IoctlAnswer::Done),
+            Ioctl::Trim(_) => return Err(Errno::OPNOTSUPP),
+        }
+        .map_err(refused)
+    }
+}
