@@ -34,6 +34,8 @@ pub struct MountOptions {
     pub commit_interval: Duration,
     /// Memory for cached blocks, in bytes.
     pub cache_bytes: u64,
+    /// Freed blocks are discarded once that they are free is durable.
+    pub discard: bool,
     /// Access control lists count, and can be set. Without, those on the volume are left alone and mean nothing.
     pub acl: bool,
 }
@@ -45,6 +47,7 @@ impl Default for MountOptions {
             atime: AtimePolicy::Relatime,
             commit_interval: Duration::from_secs(5),
             cache_bytes: 256 << 20,
+            discard: false,
             acl: true,
         }
     }
@@ -153,6 +156,7 @@ impl Fs {
         match operation().await {
             Err(FsError::NoSpace) => {
                 self.volume.reclaim().await?;
+                let _no_trim = self.volume.trimming.look().await;
                 operation().await
             }
             result => result,

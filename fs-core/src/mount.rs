@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 
 use crate::addr::{BlockAddr, InodeNo};
 use crate::alloc::rgrps::Rgrps;
+use crate::alloc::trim::Quiet;
 use crate::attr::FileKind;
 use crate::blocks::Edit;
 use crate::cache::Cache;
@@ -137,6 +138,7 @@ pub async fn mount(
         NodeFiles { statfs_change: *own_change, quota_change: files.quota_change },
         start,
     );
+    journal.set_discards(options.discard && disk.device().geometry().discards);
     let volume = Volume {
         disk,
         cache,
@@ -146,6 +148,7 @@ pub async fn mount(
         env,
         label: Mutex::new(superblock.lock_table.clone()),
         labelling: tokio::sync::Mutex::new(()),
+        trimming: Quiet::default(),
         cookies: CookieKey::new(&superblock.uuid),
         superblock,
         options,

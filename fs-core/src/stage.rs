@@ -38,6 +38,8 @@ pub struct Stage<'v> {
     freed_data: Vec<(InodeNo, BlockAddr)>,
     data: BTreeMap<BlockAddr, DataBlock>,
     inodes: Vec<InodeNo>,
+    /// Resource groups that have just been trimmed.
+    trimmed: Vec<usize>,
     /// Change of the volume's counters.
     delta: StatfsDelta,
     /// Resource groups whose bitmaps change.
@@ -60,6 +62,7 @@ impl<'v> Stage<'v> {
             freed_data: Vec::new(),
             data: BTreeMap::new(),
             inodes: vec![owner],
+            trimmed: Vec::new(),
             delta: StatfsDelta::default(),
             rgrp_locks: Vec::new(),
         }
@@ -198,6 +201,12 @@ impl<'v> Stage<'v> {
         Ok(())
     }
 
+    /// The resource group was trimmed. Counts only if nothing is freed in it before this is applied; it is in memory
+    /// until then.
+    pub fn mark_trimmed(&mut self, number: usize) {
+        self.trimmed.push(number);
+    }
+
     async fn free(&mut self, addr: BlockAddr) -> Result<(), FsError> {
         let (run, guard) = self.volume.rgrps.prepare(addr, BlockState::Used, BlockState::Free).await?;
         self.keep_lock(guard);
@@ -269,6 +278,7 @@ impl<'v> Stage<'v> {
             revokes: std::mem::take(&mut self.revokes),
             freed_data: std::mem::take(&mut self.freed_data),
             data: std::mem::take(&mut self.data).into_values().collect(),
+            trimmed: std::mem::take(&mut self.trimmed),
             delta: self.delta,
             inodes: std::mem::take(&mut self.inodes),
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::addr::InodeNo;
 use crate::alloc::rgrps::Rgrps;
+use crate::alloc::trim::Quiet;
 use crate::attr::{Attr, Timestamp};
 use crate::blocks::Blocks;
 use crate::cache::Cache;
@@ -54,6 +55,8 @@ pub struct Volume {
     pub label: Mutex<String>,
     /// Held by whoever changes the label.
     pub labelling: tokio::sync::Mutex<()>,
+    /// Between whoever has free blocks out of reach to discard them, and whoever finds no space and looks again.
+    pub trimming: Quiet,
     /// Held by whoever frees inodes without names.
     pub deleting: tokio::sync::Mutex<()>,
 }
@@ -163,6 +166,8 @@ impl Volume {
             self.journal.sync().await?;
             found = true;
         }
+        // Also if somebody else is about it.
+        self.journal.discard_freed().await?;
         Ok(found)
     }
 }

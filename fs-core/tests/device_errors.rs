@@ -17,7 +17,7 @@ use common::{
     ForkDisk, Maker, ROOT, Step, checker, fsck_objects, mount, new_volume, pattern, read_whole, run, write_all,
 };
 use fs_core::addr::InodeNo;
-use fs_core::attr::{Allocation, DirEntry, FileKind, OpenFlags, RenameMode, SetAttr};
+use fs_core::attr::{Allocation, Capabilities, DirEntry, FileKind, InodeFlags, OpenFlags, RenameMode, SetAttr};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
@@ -120,6 +120,14 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
         fs.forget(ino, 1 + u64::from(index % 5 == 4));
     }
     fs.mkdir(dir, format!("dir{round}").as_bytes(), 0o755, ROOT).await?;
+    // Through the log, past it, and back.
+    let ino = fs.mknod(dir, format!("journaled {round}").as_bytes(), 0o100_644, (0, 0), ROOT).await?.ino;
+    for (step, wanted) in [InodeFlags::JOURNALED, InodeFlags::default()].into_iter().cycle().take(4).enumerate() {
+        fs.set_flags(ino, wanted, InodeFlags::JOURNALED, ROOT, Capabilities::ALL).await?;
+        write_all(fs, ino, step as u64 * 2000, &pattern(step as u64, 9000)).await?;
+    }
+    fs.forget(ino, 1);
+    fs.trim(0, u64::MAX, 0, Capabilities::ALL, &|| true).await?;
     if round % 2 == 1 {
         fs.rmdir(dir, format!("dir{}", round - 1).as_bytes()).await?;
     }

@@ -68,7 +68,9 @@ impl Journal {
             .iter()
             .filter(|(addr, block)| block.class == LogClass::Jdata && !state.running.blocks.contains_key(addr))
             .count();
-        let blocks_new = change.blocks.keys().filter(fresh).count() + rgrp_blocks.iter().filter(fresh).count();
+        let blocks_new = change.blocks.keys().filter(fresh).count()
+            + rgrp_blocks.iter().filter(fresh).count()
+            + change.trimmed.len();
         let jdata = state.running.jdata_count + jdata_new;
         // One more for the node's statfs_change file.
         let metadata = state.running.blocks.len() + blocks_new + 1 - jdata;
@@ -81,7 +83,8 @@ impl Journal {
 
     fn apply(&self, state: &mut State, change: Change) -> Result<u64, FsError> {
         self.rgrps.apply(&change.bits)?;
-        for addr in self.rgrps.blocks_of(&change.bits) {
+        let trimmed = change.trimmed.iter().filter_map(|number| self.rgrps.mark_trimmed(*number));
+        for addr in self.rgrps.blocks_of(&change.bits).into_iter().chain(trimmed) {
             if state.running.blocks.insert(addr, (rgrp_owner(&self.rgrps, addr), LogClass::Metadata)).is_none() {
                 self.cache.pin(addr);
             }

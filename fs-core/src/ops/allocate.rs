@@ -109,7 +109,7 @@ async fn step(
     let (_guard, dinode) = lock_to_change(volume, ino).await?;
     check(&dinode, how)?;
     let mut blocks = allocate::blocks_max(&dinode);
-    let mut reclaimed = false;
+    let mut no_trim = None;
     loop {
         let mut dinode = dinode.clone();
         let mut stage = Stage::new(volume, ino);
@@ -126,10 +126,10 @@ async fn step(
                 stage.commit().await?;
                 return Ok(next);
             }
-            Err(FsError::NoSpace) if !reclaimed => {
+            Err(FsError::NoSpace) if no_trim.is_none() => {
                 drop(stage);
-                reclaimed = true;
                 volume.reclaim().await?;
+                no_trim = Some(volume.trimming.look().await);
             }
             Err(FsError::NoSpace) if blocks > 1 => blocks /= 2,
             Err(error) => return Err(error),

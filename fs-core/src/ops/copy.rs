@@ -135,7 +135,7 @@ async fn step(volume: &Volume, from: Spot, to: Spot, len: u64, caller: Caller) -
         return Err(FsError::TooLarge);
     }
     let mut blocks = content::WRITE_BLOCKS_MAX;
-    let mut reclaimed = false;
+    let mut no_trim = None;
     loop {
         let mut dinode = target.clone();
         let mut stage = Stage::new(volume, to.ino);
@@ -147,10 +147,10 @@ async fn step(volume: &Volume, from: Spot, to: Spot, len: u64, caller: Caller) -
                 stage.commit().await?;
                 return Ok(step);
             }
-            Err(FsError::NoSpace) if !reclaimed => {
+            Err(FsError::NoSpace) if no_trim.is_none() => {
                 drop(stage);
-                reclaimed = true;
                 volume.reclaim().await?;
+                no_trim = Some(volume.trimming.look().await);
             }
             Err(FsError::NoSpace) if blocks > 1 => blocks /= 2,
             Err(error) => return Err(error),

@@ -126,16 +126,16 @@ async fn write_piece(
 ) -> Result<usize, FsError> {
     let block_bytes = volume.block_size().bytes_u64();
     let mut blocks = content::WRITE_BLOCKS_MAX;
-    let mut reclaimed = false;
+    let mut no_trim = None;
     loop {
         // Up to the end of a block.
         let end = (offset / block_bytes).saturating_add(blocks).saturating_mul(block_bytes);
         let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(data.len());
         match try_write(volume, ino, offset, data.get(..len).unwrap_or_default(), how, caller).await {
             Ok(()) => return Ok(len),
-            Err(FsError::NoSpace) if !reclaimed => {
-                reclaimed = true;
+            Err(FsError::NoSpace) if no_trim.is_none() => {
                 volume.reclaim().await?;
+                no_trim = Some(volume.trimming.look().await);
             }
             Err(FsError::NoSpace) if blocks > 1 && len as u64 > block_bytes => blocks /= 2,
             Err(error) => return Err(error),

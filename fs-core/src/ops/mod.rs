@@ -12,5 +12,6 @@ pub mod label;
 pub mod list;
 pub mod lookup;
 pub mod rename;
+pub mod trim;
 pub mod unlink;
 pub mod xattrs;

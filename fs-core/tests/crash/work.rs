@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fs_core::addr::InodeNo;
-use fs_core::attr::{Allocation, Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, Capabilities, InodeFlags, RenameMode, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::fs::Fs;
 use fs_core::ops::copy::Spot;
@@ -42,7 +42,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(FsError::NoSpace) if self.full => self.with(History::undo),
                 // The power is gone.
-                Err(FsError::Withdrawn | FsError::Device(_)) => return,
+                Err(FsError::Withdrawn | FsError::Device(_) | FsError::DiscardFailed(_)) => return,
                 Err(error) => panic!("{error:?}"),
             }
             if self.random.below(4) == 0 {
@@ -92,7 +92,9 @@ impl Worker {
             72..82 => self.unlink().await,
             82..85 => self.rmdir().await,
             85..97 => self.fsync().await,
-            97..99 => self.sync().await,
+            97 => self.sync().await,
+            98 if self.random.below(3) == 0 => self.trim().await,
+            98 => self.change_way().await,
             _ => self.read().await,
         }
     }
@@ -196,6 +198,20 @@ impl Worker {
         });
         self.fs.fallocate(self.ino(id), offset, len, how, ROOT, &|| true).await?;
         self.with(History::finish);
+        Ok(())
+    }
+
+    /// Content goes through the log from now on, or past it.
+    async fn change_way(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let wanted = if self.random.below(3) > 0 { InodeFlags::JOURNALED } else { InodeFlags::default() };
+        self.fs.set_flags(self.ino(id), wanted, InodeFlags::JOURNALED, ROOT, Capabilities::ALL).await
+    }
+
+    async fn trim(&mut self) -> Done {
+        let (start, len) = (self.random.below(40 << 20), self.random.below(40 << 20));
+        let min = *self.random.pick(&[0, 4096, 1 << 20]);
+        self.fs.trim(start, len, min, Capabilities::ALL, &|| true).await?;
         Ok(())
     }
 

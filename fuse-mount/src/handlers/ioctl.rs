@@ -1,7 +1,7 @@
 //! Ioctls: flags of inodes, the label, trimming.
 
 use super::{Handlers, refused};
-use crate::kernel::{Asker, Errno, Interruption, Ioctl, IoctlAnswer, NodeId};
+use crate::kernel::{Asker, Errno, Interruption, Ioctl, IoctlAnswer, NodeId, Trim};
 
 #[allow(clippy::missing_errors_doc)] // all return what the operation's error says
 impl Handlers {
@@ -11,7 +11,7 @@ impl Handlers {
         node: NodeId,
         request: Ioctl,
         asker: Asker,
-        _interruption: Interruption,
+        interruption: Interruption,
     ) -> Result<IoctlAnswer, Errno> {
         let ino = self.inode(node)?;
         let Asker { caller, capabilities } = asker;
@@ -26,7 +26,12 @@ impl Handlers {
             }
             Ioctl::Label => Ok(IoctlAnswer::Label(self.fs.label())),
             Ioctl::SetLabel(label) => self.fs.set_label(&label, capabilities).await.map(|()| IoctlAnswer::Done),
-            Ioctl::Trim(_) => return Err(Errno::OPNOTSUPP),
+            Ioctl::Trim(trim) => {
+                let go_on = move || !interruption.has_come();
+                let Trim { start_bytes, len_bytes, min_bytes } = trim;
+                let trimmed = self.fs.trim(start_bytes, len_bytes, min_bytes, capabilities, &go_on).await;
+                trimmed.map(|len_bytes| IoctlAnswer::Trimmed(Trim { len_bytes, ..trim }))
+            }
         }
         .map_err(refused)
     }
