@@ -164,7 +164,7 @@ print(fcntl.ioctl(fd, 0x81009431, bytes(256)).rstrip(b"\0").decode())"#;
     assert_eq!(call(&[&"x".repeat(64)]), "Invalid argument\nsecond");
     assert_eq!(call(&["two\nlines"]), "Invalid argument\nsecond");
     let user = bash(
-        "setpriv --reuid=1000 --regid=1000 --clear-groups python3 -c \"$2\" \"$1\" mine",
+        "export PATH=/usr/bin:/bin; chmod 755 \"$1\"; setpriv --reuid=1000 --regid=1000 --clear-groups python3 -c \"$2\" \"$1\" mine",
         [dir.as_os_str(), script.as_ref()],
     );
     assert_eq!(user.ok().stdout.trim(), "Operation not permitted\nsecond");

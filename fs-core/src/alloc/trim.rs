@@ -1,6 +1,8 @@
 //! Free blocks that are told to the device: taken out of reach while that is under way, so that nobody gets one of them
 //! meanwhile.
 
+use std::sync::atomic::Ordering;
+
 use parking_lot::Mutex;
 
 use super::rgrps::Rgrps;
@@ -142,6 +144,8 @@ impl Rgrps {
         for index in apart.runs.iter().flat_map(|(first, len)| *first..first + len) {
             loaded.avail.insert(index);
         }
+        // Somebody may have looked while they were missing.
+        group.available.store(loaded.avail.count(), Ordering::Relaxed);
     }
 
     /// Notes in the header, in the cache, that the group is trimmed, unless something was freed in it meanwhile. Returns
