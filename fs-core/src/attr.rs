@@ -117,6 +117,55 @@ pub struct Caller {
     pub umask: u32,
 }
 
+/// What the kernel allows a process beyond what its user may do (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// CAP_FOWNER: it counts as the owner of every file.
+    pub owner: bool,
+    /// CAP_LINUX_IMMUTABLE: it may make files immutable and append-only, and end that.
+    pub immutable: bool,
+    /// CAP_SYS_ADMIN: it may change the filesystem itself.
+    pub system: bool,
+}
+
+impl Capabilities {
+    /// All of them.
+    pub const ALL: Self = Self { owner: true, immutable: true, system: true };
+}
+
+/// Flags of a file or directory that its users see (chattr(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InodeFlags(u8);
+
+impl InodeFlags {
+    /// `i`: nothing can be changed.
+    pub const IMMUTABLE: Self = Self(1 << 0);
+    /// `a`: content and entries can only be added.
+    pub const APPEND_ONLY: Self = Self(1 << 1);
+    /// `A`: the time of last access stays.
+    pub const NO_ATIME: Self = Self(1 << 2);
+    /// `S`: each change is durable when it returns.
+    pub const SYNC: Self = Self(1 << 3);
+    /// `j`: the content goes through the journal; of a directory: that of files which are made in it from now on.
+    pub const JOURNALED: Self = Self(1 << 4);
+    /// `T`: directories in it are spread over the volume.
+    pub const TOP_DIR: Self = Self(1 << 5);
+    /// `I`: the directory uses a hash table. Cannot be set.
+    pub const HASHED: Self = Self(1 << 6);
+
+    /// Flags that are in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// All of `other` are in it.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// A time to be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewTime {
@@ -163,6 +212,23 @@ pub struct WriteFlags {
     pub from_cache: bool,
     /// O_SYNC or O_DSYNC: durable when the call returns.
     pub sync: bool,
+}
+
+/// What `fallocate` does with a range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// Gives it places on the disk, so that no write to it can fail for lack of space. Its content stays.
+    Allocate {
+        /// The size stays as well, also where the range reaches beyond it.
+        keep_size: bool,
+    },
+    /// Makes it zeroes that have places on the disk.
+    Zero {
+        /// The size stays.
+        keep_size: bool,
+    },
+    /// Makes it a hole. The size stays.
+    Punch,
 }
 
 /// What `setxattr` does when the attribute exists, or does not.

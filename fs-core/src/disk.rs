@@ -179,6 +179,17 @@ impl Disk {
         self.device.flush().await.map_err(|error| self.fail(error))
     }
 
+    /// Tells the device that nobody needs the content of `count` blocks from `addr` on.
+    ///
+    /// # Errors
+    /// `DiscardFailed`, after which the node goes on: what is free is as free as before. `Withdrawn`.
+    pub async fn discard(&self, addr: BlockAddr, count: u64) -> Result<(), FsError> {
+        self.health.check()?;
+        let len_bytes = count.saturating_mul(self.block_size.bytes_u64());
+        let discarded = self.device.discard(self.offset(addr), len_bytes).await;
+        discarded.map_err(|error| FsError::DiscardFailed(Arc::new(error)))
+    }
+
     /// Writes blocks in place, neighbours in one transfer. `blocks` is sorted by address.
     ///
     /// # Errors

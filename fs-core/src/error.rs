@@ -84,6 +84,9 @@ pub enum FsError {
     /// A device request failed.
     #[error("device error: {0}")]
     Device(#[source] std::sync::Arc<DeviceError>),
+    /// The device did not discard free blocks, which does no harm.
+    #[error("the device does not discard free blocks: {0}")]
+    DiscardFailed(#[source] std::sync::Arc<DeviceError>),
     /// The volume cannot be mounted, and why.
     #[error("{0}")]
     NotMountable(String),
@@ -96,6 +99,9 @@ pub enum FsError {
     /// The volume is being unmounted.
     #[error("the volume is being unmounted")]
     Unmounting,
+    /// Whoever asked has been interrupted, and part of it is done.
+    #[error("interrupted")]
+    Interrupted,
     /// An earlier error made this node leave the volume; only unmounting can follow.
     #[error("this node has withdrawn from the volume after an earlier error")]
     Withdrawn,
@@ -113,28 +119,29 @@ impl FsError {
     pub const fn errno(&self) -> i32 {
         // Numbers of Linux (asm-generic/errno*.h), named by their comments.
         match self {
-            Self::NotFound => 2,                                                          // ENOENT
-            Self::Stale => 116,                                                           // ESTALE
-            Self::Exists => 17,                                                           // EEXIST
-            Self::NotDirectory => 20,                                                     // ENOTDIR
-            Self::IsDirectory => 21,                                                      // EISDIR
-            Self::NotEmpty => 39,                                                         // ENOTEMPTY
-            Self::Invalid(_) | Self::NotMountable(_) => 22,                               // EINVAL
-            Self::NameTooLong => 36,                                                      // ENAMETOOLONG
-            Self::NoSpace => 28,                                                          // ENOSPC
-            Self::QuotaExceeded { .. } => 122,                                            // EDQUOT
-            Self::TooLarge => 27,                                                         // EFBIG
-            Self::TooManyLinks => 31,                                                     // EMLINK
-            Self::NotPermitted(_) => 1,                                                   // EPERM
-            Self::NoSuchRange => 6,                                                       // ENXIO
-            Self::ReadOnly => 30,                                                         // EROFS
-            Self::NoAttribute => 61,                                                      // ENODATA
-            Self::ListTooLong(_) => 7,                                                    // E2BIG
-            Self::OutOfRange(_) => 34,                                                    // ERANGE
-            Self::Denied(_) => 13,                                                        // EACCES
-            Self::Unsupported(_) => 95,                                                   // EOPNOTSUPP
-            Self::Frozen | Self::Unmounting => 16,                                        // EBUSY
-            Self::Corrupt { .. } | Self::Device(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
+            Self::NotFound => 2,                            // ENOENT
+            Self::Stale => 116,                             // ESTALE
+            Self::Exists => 17,                             // EEXIST
+            Self::NotDirectory => 20,                       // ENOTDIR
+            Self::IsDirectory => 21,                        // EISDIR
+            Self::NotEmpty => 39,                           // ENOTEMPTY
+            Self::Invalid(_) | Self::NotMountable(_) => 22, // EINVAL
+            Self::NameTooLong => 36,                        // ENAMETOOLONG
+            Self::NoSpace => 28,                            // ENOSPC
+            Self::QuotaExceeded { .. } => 122,              // EDQUOT
+            Self::TooLarge => 27,                           // EFBIG
+            Self::TooManyLinks => 31,                       // EMLINK
+            Self::NotPermitted(_) => 1,                     // EPERM
+            Self::NoSuchRange => 6,                         // ENXIO
+            Self::ReadOnly => 30,                           // EROFS
+            Self::NoAttribute => 61,                        // ENODATA
+            Self::ListTooLong(_) => 7,                      // E2BIG
+            Self::OutOfRange(_) => 34,                      // ERANGE
+            Self::Denied(_) => 13,                          // EACCES
+            Self::Unsupported(_) => 95,                     // EOPNOTSUPP
+            Self::Frozen | Self::Unmounting => 16,          // EBUSY
+            Self::Interrupted => 4,                         // EINTR
+            Self::Corrupt { .. } | Self::Device(_) | Self::DiscardFailed(_) | Self::Bug(_) | Self::Withdrawn => 5, // EIO
         }
     }
 }

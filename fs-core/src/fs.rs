@@ -20,8 +20,10 @@ use crate::ops::rename::Place;
 use crate::quota;
 use crate::volume::Volume;
 
+mod flags;
 mod freeze;
 mod quotas;
+mod space;
 mod xattrs;
 
 /// How a volume is mounted.
@@ -35,6 +37,8 @@ pub struct MountOptions {
     pub commit_interval: Duration,
     /// Memory for cached blocks, in bytes.
     pub cache_bytes: u64,
+    /// Freed blocks are discarded once that they are free is durable.
+    pub discard: bool,
     /// Access control lists count, and can be set. Without, those on the volume are left alone and mean nothing.
     pub acl: bool,
     /// What is done about quotas.
@@ -50,6 +54,7 @@ impl Default for MountOptions {
             atime: AtimePolicy::Relatime,
             commit_interval: Duration::from_secs(5),
             cache_bytes: 256 << 20,
+            discard: false,
             acl: true,
             quota: quota::Mode::Off,
             quota_quantum: Duration::from_secs(60),
@@ -167,6 +172,7 @@ impl Fs {
         match operation().await {
             Err(FsError::NoSpace) => {
                 self.volume.reclaim().await?;
+                let _no_trim = self.volume.trimming.look().await;
                 operation().await
             }
             Err(FsError::QuotaExceeded { .. }) => {
@@ -296,11 +302,6 @@ impl Fs {
     /// The root directory.
     pub const fn root(&self) -> InodeNo {
         self.volume.superblock.root
-    }
-
-    /// The volume's label; may be empty.
-    pub fn label(&self) -> &str {
-        &self.volume.superblock.lock_table
     }
 
     /// # Errors

@@ -13,6 +13,7 @@ use zerocopy::FromBytes;
 
 use crate::addr::{BlockAddr, InodeNo};
 use crate::alloc::rgrps::Rgrps;
+use crate::alloc::trim::Quiet;
 use crate::attr::FileKind;
 use crate::blocks::Edit;
 use crate::cache::Cache;
@@ -148,6 +149,7 @@ pub async fn mount(
         Vec::new()
     };
     let quotas = Quotas::new(options.quota, files.quota, *own_quota, quota_blocks, superblock.block_size);
+    journal.set_discards(options.discard && disk.device().geometry().discards);
     let volume = Volume {
         disk,
         cache,
@@ -155,6 +157,9 @@ pub async fn mount(
         rgrps,
         journal,
         env,
+        label: Mutex::new(superblock.lock_table.clone()),
+        labelling: tokio::sync::Mutex::new(()),
+        trimming: Quiet::default(),
         cookies: CookieKey::new(&superblock.uuid),
         superblock,
         read_only: AtomicBool::new(options.read_only),

@@ -40,6 +40,8 @@ pub struct Stage<'v> {
     freed_data: Vec<(InodeNo, BlockAddr)>,
     data: BTreeMap<BlockAddr, DataBlock>,
     inodes: Vec<InodeNo>,
+    /// Resource groups that have just been trimmed.
+    trimmed: Vec<usize>,
     /// Change of the volume's counters.
     delta: StatfsDelta,
     /// Whom the dinodes were charged to before they were changed here.
@@ -68,6 +70,7 @@ impl<'v> Stage<'v> {
             freed_data: Vec::new(),
             data: BTreeMap::new(),
             inodes: vec![owner],
+            trimmed: Vec::new(),
             delta: StatfsDelta::default(),
             charged: BTreeMap::new(),
             postings: Postings::new(),
@@ -257,6 +260,12 @@ impl<'v> Stage<'v> {
         Ok(())
     }
 
+    /// The resource group was trimmed. Counts only if nothing is freed in it before this is applied; it is in memory
+    /// until then.
+    pub fn mark_trimmed(&mut self, number: usize) {
+        self.trimmed.push(number);
+    }
+
     async fn free(&mut self, addr: BlockAddr) -> Result<(), FsError> {
         let (run, guard) = self.volume.rgrps.prepare(addr, BlockState::Used, BlockState::Free).await?;
         self.keep_lock(guard);
@@ -332,6 +341,7 @@ impl<'v> Stage<'v> {
             revokes: std::mem::take(&mut self.revokes),
             freed_data: std::mem::take(&mut self.freed_data),
             data: std::mem::take(&mut self.data).into_values().collect(),
+            trimmed: std::mem::take(&mut self.trimmed),
             delta: self.delta,
             quota: charge.as_ref().map(Charge::slots).unwrap_or_default(),
             inodes: std::mem::take(&mut self.inodes),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::addr::InodeNo;
 use crate::alloc::rgrps::Rgrps;
+use crate::alloc::trim::Quiet;
 use crate::attr::{Attr, Timestamp};
 use crate::blocks::Blocks;
 use crate::cache::Cache;
@@ -13,7 +14,7 @@ use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{CorruptKind, FsError};
 use crate::format::block_size::BlockSize;
-use crate::format::dinode::Dinode;
+use crate::format::dinode::{Dinode, flags};
 use crate::format::log::StatfsDelta;
 use crate::format::meta::BlockKind;
 use crate::format::superblock::Superblock;
@@ -59,6 +60,12 @@ pub struct Volume {
     pub statfs_master: Mutex<StatfsDelta>,
     /// What users and groups have, and may have.
     pub quotas: Quotas,
+    /// The label. The superblock above has the one with which the volume was mounted.
+    pub label: Mutex<String>,
+    /// Held by whoever changes the label.
+    pub labelling: tokio::sync::Mutex<()>,
+    /// Between whoever has free blocks out of reach to discard them, and whoever finds no space and looks again.
+    pub trimming: Quiet,
     /// Held by whoever frees inodes without names.
     pub deleting: tokio::sync::Mutex<()>,
 }
@@ -87,6 +94,15 @@ impl Volume {
         let guard = self.glocks.lock(Name::inode(ino), mode).await?;
         let dinode = self.dinode(ino).await?;
         Ok((guard, dinode))
+    }
+
+    /// What was done to the inode just now is durable on return, if it is one of those for which that is asked
+    /// (chattr +S): the content of a file, the names of a directory.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
+    pub async fn settle(&self, dinode: &Dinode) -> Result<(), FsError> {
+        if dinode.flags & flags::SYNC != 0 { self.journal.sync_inode(dinode.ino).await } else { Ok(()) }
     }
 
     /// # Errors
@@ -165,6 +181,8 @@ impl Volume {
             self.journal.sync().await?;
             found = true;
         }
+        // Also if somebody else is about it.
+        self.journal.discard_freed().await?;
         Ok(found)
     }
 }

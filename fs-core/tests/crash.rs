@@ -127,7 +127,11 @@ async fn format(block_size: BlockSize, foreign: bool, random: &mut Random) -> Ve
 }
 
 async fn mount(disk: &PowerDisk, cache_bytes: u64) -> Result<Arc<Fs>, FsError> {
-    let options = MountOptions { cache_bytes, quota: quota::Mode::On, ..MountOptions::default() };
+    mount_with(disk, cache_bytes, false).await
+}
+
+async fn mount_with(disk: &PowerDisk, cache_bytes: u64, discard: bool) -> Result<Arc<Fs>, FsError> {
+    let options = MountOptions { cache_bytes, discard, quota: quota::Mode::On, ..MountOptions::default() };
     let fs = Fs::mount(Arc::new(disk.clone()), options, Arc::new(TestEnv::default())).await?;
     Ok(fs)
 }
@@ -337,7 +341,8 @@ async fn round(seed: u64) {
         // Without it, whoever needs room has to make it.
         let with_background = random.below(4) > 0;
         let disk = PowerDisk::new(image, 1 + random.below(most), random.fork());
-        if let Ok(fs) = mount(&disk, cache_bytes).await {
+        let discard = random.below(2) == 0;
+        if let Ok(fs) = mount_with(&disk, cache_bytes, discard).await {
             let background = with_background.then(|| tokio::spawn(Arc::clone(&fs).background()));
             let workers: Vec<_> = (0..WORKERS)
                 .map(|number| {

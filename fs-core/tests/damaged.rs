@@ -21,10 +21,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::damage::{ACL, Base, attribute, damage, make_bases};
 use common::{ACCESS, DEFAULT, Maker, ROOT, Rng, Step, checker, mount, pattern, read_whole, run};
-use fs_core::attr::{Attr, DirEntry, FileKind, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{
+    Allocation, Attr, Capabilities, DirEntry, FileKind, InodeFlags, OpenFlags, RenameMode, SeekTarget, SetAttr,
+    SetXattr, WriteFlags,
+};
 use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 use parking_lot::Mutex;
 
 /// Cache of each mount, in bytes.
@@ -166,7 +170,7 @@ async fn change(fs: &Fs, rng: &mut Rng) {
         let (ino, dir) = (*rng.pick(&known), *rng.pick(&known));
         let old = [&b"file1"[..], b"file2", b"file3", b"file4", b"sparse", b"many", b"dir", b"sub", b"x3"];
         let (name, new) = (*rng.pick(&old), format!("x{step}").into_bytes());
-        match rng.below(15) {
+        match rng.below(20) {
             12 | 13 => {
                 let index = rng.below(50);
                 let (name, _) = attribute(0, index, 512);
@@ -182,6 +186,30 @@ async fn change(fs: &Fs, rng: &mut Rng) {
                     let (name, _) = attribute(0, index, 512);
                     judge(fs, "removexattr", fs.removexattr(ino, &name).await);
                 }
+            }
+            15 | 16 => {
+                let offset = *rng.pick(&[0, 5000, 300_000, 11 << 20, 3 << 40]);
+                let len = *rng.pick(&[1, 4096, 300_000, 12 << 20, 1 << 40, i64::MAX as u64 - (3 << 40)]);
+                let keep_size = rng.one_in(2);
+                let modes = [Allocation::Punch, Allocation::Allocate { keep_size }, Allocation::Zero { keep_size }];
+                let how = *rng.pick(&modes);
+                judge(fs, "fallocate", fs.fallocate(ino, offset, len, how, ROOT, &|| true).await);
+            }
+            18 => {
+                let flags = [InodeFlags::JOURNALED, InodeFlags::SYNC, InodeFlags::default()];
+                let wanted = *rng.pick(&flags);
+                judge(fs, "flags", fs.flags(ino).await);
+                judge(fs, "set", fs.set_flags(ino, wanted, InodeFlags::JOURNALED, ROOT, Capabilities::ALL).await);
+            }
+            19 => {
+                let (start, len) = (rng.below(20 << 20), rng.below(40 << 20));
+                // So long a range that none is discarded: what a damaged bitmap calls free may be anything.
+                judge(fs, "trim", fs.trim(start, len, 1 << 30, Capabilities::ALL, &|| true).await);
+            }
+            17 => {
+                let [source, target] = [ino, dir].map(|ino| Spot { ino, offset: *rng.pick(&[0, 4000, 11 << 20]) });
+                let len = *rng.pick(&[1, 5000, 1 << 20, u64::MAX]);
+                judge(fs, "copy", fs.copy_range(source, target, len, ROOT, &|| true).await);
             }
             0 => drop(judge(fs, "mknod", fs.mknod(dir, &new, 0o100_644, (0, 0), ROOT).await)),
             1 => drop(judge(fs, "mkdir", fs.mkdir(dir, &new, 0o755, ROOT).await)),

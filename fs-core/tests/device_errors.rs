@@ -17,10 +17,11 @@ use common::{
     ForkDisk, Maker, ROOT, Step, checker, fsck_objects, mount, new_volume, pattern, read_whole, run, write_all,
 };
 use fs_core::addr::InodeNo;
-use fs_core::attr::{DirEntry, FileKind, OpenFlags, RenameMode, SetAttr};
+use fs_core::attr::{Allocation, Capabilities, DirEntry, FileKind, InodeFlags, OpenFlags, RenameMode, SetAttr};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 
 /// So small that the workload reads from the device.
 const CACHE_BYTES: u64 = 128 << 10;
@@ -90,6 +91,7 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
             0 => {
                 let size_bytes = Some(content.len() as u64 / 2);
                 fs.setattr(ino, &SetAttr { size_bytes, ..SetAttr::default() }, ROOT).await?;
+                fs.fallocate(ino, 0, 40_000, Allocation::Allocate { keep_size: true }, ROOT, &|| true).await?;
                 assert!(read_whole(fs, ino).await? == content[..content.len() / 2], "{name} was cut wrongly");
             }
             1 => {
@@ -98,11 +100,34 @@ async fn churn(fs: &Fs, dir: InodeNo, round: usize) -> Result<(), FsError> {
             }
             2 => fs.rename(dir, name.as_bytes(), fs.root(), b"rolling", RenameMode::Replace, ROOT).await?,
             3 => fs.open(ino, OpenFlags { write: true, truncate: true, append: false }, ROOT).await?,
+            _ if index % 2 == 0 => {
+                fs.fallocate(ino, 1000, 20_000, Allocation::Punch, ROOT, &|| true).await?;
+                fs.fallocate(ino, 15_000, 9000, Allocation::Zero { keep_size: true }, ROOT, &|| true).await?;
+                let mut content = content;
+                let end = content.len().min(24_000);
+                content.get_mut(1000..end).unwrap_or_default().fill(0);
+                assert!(read_whole(fs, ino).await? == content, "{name} with a hole");
+                let copy =
+                    fs.mknod(dir, format!("copy {round} {index}").as_bytes(), 0o100_644, (0, 0), ROOT).await?.ino;
+                let [source, target] = [ino, copy].map(|ino| Spot { ino, offset: 0 });
+                fs.copy_range(source, target, 1 << 30, ROOT, &|| true).await?;
+                assert!(read_whole(fs, copy).await? == content, "{name} copied");
+                fs.forget(copy, 1);
+                fs.link(ino, dir, format!("link {round} {index}").as_bytes(), ROOT).await?;
+            }
             _ => drop(fs.link(ino, dir, format!("link {round} {index}").as_bytes(), ROOT).await?),
         }
         fs.forget(ino, 1 + u64::from(index % 5 == 4));
     }
     fs.mkdir(dir, format!("dir{round}").as_bytes(), 0o755, ROOT).await?;
+    // Through the log, past it, and back.
+    let ino = fs.mknod(dir, format!("journaled {round}").as_bytes(), 0o100_644, (0, 0), ROOT).await?.ino;
+    for (step, wanted) in [InodeFlags::JOURNALED, InodeFlags::default()].into_iter().cycle().take(4).enumerate() {
+        fs.set_flags(ino, wanted, InodeFlags::JOURNALED, ROOT, Capabilities::ALL).await?;
+        write_all(fs, ino, step as u64 * 2000, &pattern(step as u64, 9000)).await?;
+    }
+    fs.forget(ino, 1);
+    fs.trim(0, u64::MAX, 0, Capabilities::ALL, &|| true).await?;
     if round % 2 == 1 {
         fs.rmdir(dir, format!("dir{}", round - 1).as_bytes()).await?;
     }

@@ -7,10 +7,11 @@ mod common;
 use std::sync::Arc;
 
 use common::{ForkDisk, Maker, ROOT, assert_sound, checker, mount, new_volume, read_whole, run, write_all};
-use fs_core::attr::{OpenFlags, RenameMode, SetAttr, SetXattr};
+use fs_core::attr::{Allocation, Capabilities, InodeFlags, OpenFlags, RenameMode, SetAttr, SetXattr};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::{Fs, OpFuture};
+use fs_core::ops::copy::Spot;
 use futures_util::FutureExt;
 
 const CACHE_BYTES: u64 = 16 << 20;
@@ -33,6 +34,7 @@ async fn changes(fs: &Fs) -> Vec<(&'static str, OpFuture<'_, ()>)> {
     let root = fs.root();
     let (one, two) = (fs.lookup(root, b"one").await.unwrap().ino, fs.lookup(root, b"two").await.unwrap().ino);
     let shorter = SetAttr { size_bytes: Some(5), ..SetAttr::default() };
+    let [from, to] = [one, two].map(|ino| Spot { ino, offset: 0 });
     let emptied = OpenFlags { write: true, truncate: true, append: false };
     vec![
         ("mknod", Box::pin(async move { fs.mknod(root, b"new", 0o100_644, (0, 0), ROOT).await.map(drop) })),
@@ -46,6 +48,10 @@ async fn changes(fs: &Fs) -> Vec<(&'static str, OpFuture<'_, ()>)> {
         ("setattr", Box::pin(async move { fs.setattr(one, &shorter, ROOT).await.map(drop) })),
         ("open", fs.open(two, emptied, ROOT)),
         ("setxattr", Box::pin(async move { fs.setxattr(one, b"user.c", b"d", &SetXattr::default(), ROOT).await })),
+        ("fallocate", fs.fallocate(one, 0, 100_000, Allocation::Allocate { keep_size: true }, ROOT, &|| true)),
+        ("set_flags", fs.set_flags(one, InodeFlags::SYNC, InodeFlags::SYNC, ROOT, Capabilities::ALL)),
+        ("set_label", fs.set_label(b"other", Capabilities::ALL)),
+        ("copy_range", Box::pin(async move { fs.copy_range(from, to, 5, ROOT, &|| true).await.map(drop) })),
         ("removexattr", fs.removexattr(one, b"user.a")),
     ]
 }

@@ -8,6 +8,7 @@
 
 pub mod command;
 pub mod data;
+pub mod ext4;
 pub mod files;
 pub mod load;
 pub mod mapping;

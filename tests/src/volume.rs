@@ -123,6 +123,15 @@ impl Volume {
         }
     }
 
+    /// Asserts that neither the referee nor the project's own checker finds anything.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        self.assert_clean();
+        if self.kind == Kind::Lunfs {
+            run(called("lunfs"), ["debug".as_ref(), self.image.as_os_str(), "check".as_ref()]).ok();
+        }
+    }
+
     /// Lets the referee replay the journal and repair; asserts that a check is clean afterwards.
     #[track_caller]
     pub fn repair(&self) -> Outcome {

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use lunfs_tests::command::{bash, run};
+use lunfs_tests::ext4::{Ext4, assert_same_lines, same_on_ext4};
 use lunfs_tests::mount::Mount;
 use lunfs_tests::need;
-use lunfs_tests::scratch::{Guard, Leftover, Scratch};
+use lunfs_tests::scratch::Scratch;
 use lunfs_tests::volume::{Volume, make_by_gfs2};
 use lunfs_tests::watchdog::Watchdog;
 
@@ -35,52 +36,6 @@ fn script(name: &str) -> PathBuf {
     need::repository().join("tests/tests/xattrs").join(name)
 }
 
-/// A mounted ext4; gone when dropped.
-struct Ext4 {
-    dir: PathBuf,
-    _guard: Guard,
-}
-
-impl Ext4 {
-    fn new(scratch: &Scratch) -> Self {
-        let (image, dir) = (scratch.path("ext4.img"), scratch.path("ext4"));
-        std::fs::create_dir(&dir).unwrap();
-        let guard = Guard::new(Leftover::Mount(dir.clone()));
-        bash(
-            "truncate -s 200M \"$1\"; mkfs.ext4 -q -F \"$1\"; mount -o loop,acl,user_xattr \"$1\" \"$2\"",
-            [&image, &dir],
-        )
-        .ok();
-        Self { dir, _guard: guard }
-    }
-}
-
-/// Asserts that two outputs are the same, and shows where they part.
-#[track_caller]
-fn assert_same_lines(what: &str, left: &str, right: &str) {
-    let (left, right): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
-    let Some(number) = (0..left.len().max(right.len())).find(|at| left.get(*at) != right.get(*at)) else { return };
-    let before = left[number.saturating_sub(12)..number].join("\n");
-    panic!("{what}: line {number}, after\n{before}\nis\n{:?}\nand\n{:?}", left.get(number), right.get(number));
-}
-
-/// Runs a script in a new folder of both filesystems, and compares what it says.
-fn same_on_ext4(name: &str, lunfs: &Path, ext4: &Path, script: &str, args: &[&Path]) -> String {
-    let said: Vec<String> = [lunfs, ext4]
-        .into_iter()
-        .map(|base| {
-            let dir = base.join(name);
-            std::fs::create_dir(&dir).unwrap();
-            std::os::unix::fs::chown(&dir, Some(0), Some(0)).unwrap();
-            // Programs that an ordinary user can run as well.
-            let line = format!("export PATH=/usr/sbin:/usr/bin:/sbin:/bin; cd \"$1\"; shift; {script}");
-            bash(&line, [dir.as_path()].into_iter().chain(args.iter().copied())).ok().text()
-        })
-        .collect();
-    assert_same_lines(&format!("{name} on lunfs, and on ext4"), &said[0], &said[1]);
-    said[0].clone()
-}
-
 #[test]
 fn what_is_allowed_is_what_ext4_allows() {
     needs();
@@ -91,16 +46,16 @@ fn what_is_allowed_is_what_ext4_allows() {
     let ext4 = Ext4::new(&scratch);
     let errors = script("errors.py");
     let dir = mount.dir().to_owned();
-    for base in [&dir, &ext4.dir] {
+    for base in [dir.as_path(), ext4.dir()] {
         std::fs::set_permissions(base, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     let root = "python3 \"$1\" make; python3 \"$1\" try";
-    let said = same_on_ext4("root", &dir, &ext4.dir, root, &[&errors]);
+    let said = same_on_ext4("root", &dir, ext4.dir(), root, &[&errors]);
     for line in ["set file trusted.a None", "set fifo user.a EPERM", "set file system.a ENOTSUP", "too long E2BIG"] {
         assert!(said.lines().any(|found| found == line), "{line} is missing in\n{said}");
     }
     let user = "python3 \"$1\" make; setpriv --reuid=1000 --regid=1000 --clear-groups -- python3 - try < \"$1\"";
-    let said = same_on_ext4("user", &dir, &ext4.dir, user, &[&errors]);
+    let said = same_on_ext4("user", &dir, ext4.dir(), user, &[&errors]);
     for line in ["set file trusted.a EPERM", "set foreign user.a EACCES", "list file ['user.old']"] {
         assert!(said.lines().any(|found| found == line), "{line} is missing in\n{said}");
     }
@@ -118,10 +73,10 @@ fn access_control_lists_are_those_of_ext4() {
     let mount = Mount::new(&volume, &scratch.path("mnt"), "single");
     let ext4 = Ext4::new(&scratch);
     let dir = mount.dir().to_owned();
-    for base in [scratch.dir(), &dir, &ext4.dir] {
+    for base in [scratch.dir(), dir.as_path(), ext4.dir()] {
         std::fs::set_permissions(base, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let said = same_on_ext4("lists", &dir, &ext4.dir, ". \"$1\"", &[&script("lists.sh")]);
+    let said = same_on_ext4("lists", &dir, ext4.dir(), ". \"$1\"", &[&script("lists.sh")]);
     assert!(said.contains("user:1001:rwx"), "lists were set:\n{said}");
     assert!(said.contains("1000 true > c:  -rwxr-xr-x"), "writing takes capabilities away");
     drop(ext4);

@@ -73,6 +73,8 @@ Options, separated by commas:
   nosuid, nodev, noexec, sync
                      as in mount(8)
   acl, noacl         access control lists count (acl), or are left alone
+  discard, nodiscard tell the device which blocks become free, or leave that to
+                     fstrim(8) (nodiscard)
   commit=SECONDS     longest time that changes stay in memory (5)
   cache=SIZE         memory for cached blocks (256M)
   no_io_uring        read by threads instead of io_uring

@@ -21,6 +21,10 @@ pub struct Loaded {
     pub generation_next: u64,
     /// Transactions under way that hold promises here, and frees that are not durable yet.
     pub users: u32,
+    /// Blocks that were freed by transactions which are not durable yet, or wait to be discarded.
+    pub frees_pending: u32,
+    /// Nothing became free since the last trim began.
+    pub trim_is_whole: bool,
     /// Used since the last look for a group to unload.
     pub recent: bool,
     /// First block of each window, its end, and for whom it is.
@@ -31,7 +35,16 @@ impl Loaded {
     /// A group as it was just read.
     #[must_use]
     pub fn new(header: RgrpHeader, avail: Avail) -> Self {
-        Self { header, avail, generation_next: header.igeneration, users: 0, recent: true, windows: BTreeMap::new() }
+        Self {
+            header,
+            avail,
+            generation_next: header.igeneration,
+            users: 0,
+            frees_pending: 0,
+            trim_is_whole: false,
+            recent: true,
+            windows: BTreeMap::new(),
+        }
     }
 
     /// Nothing may be allocated here.

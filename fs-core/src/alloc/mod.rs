@@ -5,3 +5,4 @@ pub mod group;
 pub mod promise;
 pub mod rgrps;
 pub mod runs;
+pub mod trim;

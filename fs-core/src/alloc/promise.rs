@@ -131,6 +131,8 @@ impl Rgrps {
             for index in promise.index..promise.index + promise.len {
                 loaded.avail.insert(index);
             }
+            // A trim under way may have passed them by.
+            loaded.trim_is_whole = false;
         }
         self.exit(promise.group);
     }

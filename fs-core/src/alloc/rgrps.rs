@@ -50,7 +50,7 @@ const UNKNOWN: u32 = u32::MAX;
 /// All resource groups of a volume.
 pub struct Rgrps {
     disk: Arc<Disk>,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     glocks: Arc<Glocks>,
     pub(super) groups: Vec<Group>,
     loaded: AtomicUsize,
@@ -321,6 +321,8 @@ impl Rgrps {
             header.igeneration = loaded.generation_next;
             if run.to == BlockState::Free {
                 header.flags &= !crate::format::rgrp::FLAG_TRIMMED;
+                loaded.frees_pending = loaded.frees_pending.saturating_add(run.len);
+                loaded.trim_is_whole = false;
             } else {
                 loaded.users = loaded.users.saturating_sub(1);
             }
@@ -340,6 +342,7 @@ impl Rgrps {
                 for index in run.index..run.index + run.len {
                     loaded.avail.insert(index);
                 }
+                loaded.frees_pending = loaded.frees_pending.saturating_sub(run.len);
             }
             self.exit(run.group);
         }

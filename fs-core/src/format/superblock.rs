@@ -1,4 +1,4 @@
-//! The superblock: one copy, at byte 65536, never written while a volume is mounted.
+//! The superblock: one copy, at byte 65536. While a volume is mounted, only its label is written.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -133,6 +133,13 @@ impl Superblock {
             lock_table: name(&raw.lock_table),
             uuid: raw.uuid,
         })
+    }
+}
+
+/// Puts `text` into the superblock at the start of `block` as its lock table; what is too long is cut.
+pub fn set_lock_table(block: &mut [u8], text: &str) {
+    if let Ok((raw, _)) = RawSuperblock::mut_from_prefix(block) {
+        raw.lock_table = name_field(text);
     }
 }
 

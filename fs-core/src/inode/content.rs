@@ -153,14 +153,20 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
                 }
                 image
             };
-            if dinode.is_journaled() {
-                stage.create_jdata(addr, image);
-            } else {
-                stage.put_data(addr, image, extent.fresh || to > old_size);
-            }
+            put(stage, dinode, addr, image, extent.fresh || to > old_size);
         }
     }
     Ok(())
+}
+
+/// New content of a block of the file: through the log or straight to its place, as the inode's flag says. `ordered`: see
+/// [`Stage::put_data`].
+pub(super) fn put(stage: &mut Stage<'_>, dinode: &Dinode, addr: BlockAddr, image: BlockImage, ordered: bool) {
+    if dinode.is_journaled() {
+        stage.create_jdata(addr, image);
+    } else {
+        stage.put_data(addr, image, ordered);
+    }
 }
 
 fn part_of(data: &[u8], from: u64, len: u64) -> &[u8] {
@@ -174,34 +180,51 @@ fn part_of(data: &[u8], from: u64, len: u64) -> &[u8] {
 /// # Errors
 /// Errors of reading.
 pub async fn clear_tail(stage: &mut Stage<'_>, dinode: &Dinode, size: u64) -> Result<(), FsError> {
+    let block_bytes = stage.block_size().bytes_u64();
+    if !dinode.is_stuffed() && size.is_multiple_of(block_bytes) {
+        return Ok(());
+    }
+    let end = (size / block_bytes).saturating_add(1).saturating_mul(block_bytes);
+    zero_in_block(stage, dinode, size, end, true).await
+}
+
+/// Fills bytes `from..to`, which are in one block, with zeroes, where they have a place. `ordered`: see
+/// [`Stage::put_data`].
+///
+/// # Errors
+/// Errors of reading.
+pub async fn zero_in_block(
+    stage: &mut Stage<'_>,
+    dinode: &Dinode,
+    from: u64,
+    to: u64,
+    ordered: bool,
+) -> Result<(), FsError> {
+    let within =
+        |byte: u64, start: u64, len: usize| usize::try_from(byte.saturating_sub(start)).unwrap_or(len).min(len);
     if dinode.is_stuffed() {
         let block = stage.edit(dinode.ino.addr(), BlockKind::DINODE).await?;
-        let at = dinode::HEADER_BYTES + usize::try_from(size).unwrap_or(usize::MAX).min(block.len());
-        if let Some(tail) = block.get_mut(at..) {
-            tail.fill(0);
+        let content = block.get_mut(dinode::HEADER_BYTES..).unwrap_or_default();
+        let len = content.len();
+        if let Some(range) = content.get_mut(within(from, 0, len)..within(to, 0, len)) {
+            range.fill(0);
         }
         return Ok(());
     }
     let block_bytes = stage.block_size().bytes_u64();
-    let within = usize::try_from(size % block_bytes).unwrap_or(0);
-    if within == 0 {
-        return Ok(());
-    }
-    let extents = map::extents(&*stage, dinode, size / block_bytes, 1).await?;
+    let block = from / block_bytes;
+    let extents = map::extents(&*stage, dinode, block, 1).await?;
     let Some(addr) = extents.first().and_then(|extent| extent.addr) else { return Ok(()) };
     stage.volume().rgrps.check_data(addr, 1)?;
     let mut image = stage.data(addr).await?;
-    if image.get(within..).unwrap_or_default().iter().all(|byte| *byte == 0) {
+    let range = within(from, block * block_bytes, image.len())..within(to, block * block_bytes, image.len());
+    if image.get(range.clone()).unwrap_or_default().iter().all(|byte| *byte == 0) {
         return Ok(());
     }
-    if let Some(tail) = Arc::make_mut(&mut image).get_mut(within..) {
-        tail.fill(0);
+    if let Some(bytes) = Arc::make_mut(&mut image).get_mut(range) {
+        bytes.fill(0);
     }
-    if dinode.is_journaled() {
-        stage.create_jdata(addr, image);
-    } else {
-        stage.put_data(addr, image, true);
-    }
+    put(stage, dinode, addr, image, ordered);
     Ok(())
 }
 

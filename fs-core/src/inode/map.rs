@@ -32,7 +32,7 @@ pub(super) fn span(block_size: BlockSize, levels_below: u16) -> u64 {
 }
 
 /// The index of `block` in the array that has `levels_below` levels of arrays below it, the dinode's being on top.
-fn digit(block_size: BlockSize, height: u16, levels_below: u16, block: u64) -> usize {
+pub(super) fn digit(block_size: BlockSize, height: u16, levels_below: u16, block: u64) -> usize {
     let quotient = block / span(block_size, levels_below);
     let top = levels_below + 1 == height;
     let digit = if top { quotient } else { quotient % block_size.indirect_pointers() as u64 };
@@ -157,6 +157,32 @@ async fn next_extents(
     }
     // An array that ends early cannot happen below the capacity; never stand still all the same.
     Ok(at.max(block + 1))
+}
+
+/// How many of the logical blocks from `first` up to `end` have no place yet. Stops when that is more than `enough`.
+///
+/// # Errors
+/// `DinodeBlocks` for a tree with more arrays of pointers than `arrays_max`, which has one of them twice; errors of
+/// reading the tree.
+pub async fn missing_blocks(
+    blocks: &impl Blocks,
+    dinode: &Dinode,
+    first: u64,
+    end: u64,
+    enough: u64,
+    arrays_max: u64,
+) -> Result<u64, FsError> {
+    let (mut block, mut missing, mut arrays) = (first, 0_u64, 0_u64);
+    while block < end && missing <= enough {
+        arrays += 1;
+        if arrays > arrays_max {
+            return Err(CorruptKind::DinodeBlocks { blocks: dinode.blocks }.at(dinode.ino.addr()));
+        }
+        let mut found = Vec::new();
+        block = next_extents(blocks, dinode, block, end, &mut found).await?;
+        missing += found.iter().filter(|extent| extent.addr.is_none()).map(|extent| extent.count).sum::<u64>();
+    }
+    Ok(missing)
 }
 
 /// Counts `count` more blocks of an inode.

@@ -3,7 +3,8 @@
 //! The first transaction sets the new size and marks the inode; the last one takes the mark away. A crash between them
 //! leaves an inode whose size is right and whose mark tells the next one who changes it to finish the job.
 
-use crate::addr::InodeNo;
+use crate::addr::{BlockAddr, InodeNo};
+use crate::attr::FileKind;
 use crate::blocks::{Blocks, Edit};
 use crate::error::{CorruptKind, FsError};
 use crate::format::dinode::{Dinode, flags};
@@ -14,9 +15,9 @@ use crate::stage::Stage;
 use crate::volume::Volume;
 
 /// Data blocks that one transaction frees at most.
-const FREE_BLOCKS_MAX: usize = 1024;
+pub(super) const FREE_BLOCKS_MAX: usize = 1024;
 /// Blocks in the log that such a transaction may take; blocks freed all over a volume touch many bitmaps.
-const LOG_BLOCKS_MAX: usize = 96;
+pub(super) const LOG_BLOCKS_MAX: usize = 96;
 
 /// Frees blocks from the end of the tree down to logical block `from`, as many as one transaction takes. Returns true
 /// when nothing is left to free. Changes `dinode.blocks` and pointers; the caller writes the dinode back.
@@ -37,10 +38,10 @@ pub async fn free_step(stage: &mut Stage<'_>, dinode: &mut Dinode, from: u64) ->
 }
 
 /// An array on the way down, the index taken in it, and the logical block that its first pointer leads to.
-struct Step {
-    array: Array,
-    index: usize,
-    start: u64,
+pub(super) struct Step {
+    pub(super) array: Array,
+    pub(super) index: usize,
+    pub(super) start: u64,
 }
 
 /// The way to the last lowest array that has something at or after `from`: a pointer, or itself being empty.
@@ -86,7 +87,6 @@ async fn free_array(
     budget: &mut usize,
 ) -> Result<bool, FsError> {
     let Some(lowest) = path.pop() else { return Ok(true) };
-    let jdata = dinode.is_journaled();
     let complete = usize::from(dinode.height) == path.len() + 1;
     let keep = usize::try_from(from.saturating_sub(lowest.start)).unwrap_or(usize::MAX);
     let mut index = if complete { lowest.index + 1 } else { 0 };
@@ -98,12 +98,7 @@ async fn free_array(
         if *budget == 0 || stage.log_blocks() > LOG_BLOCKS_MAX {
             break;
         }
-        if jdata || dinode.kind != crate::attr::FileKind::Regular {
-            stage.free_meta(addr).await?;
-        } else {
-            stage.free_data(addr).await?;
-        }
-        fewer_blocks(dinode)?;
+        free_content(stage, dinode, addr).await?;
         *budget -= 1;
         index -= 1;
     }
@@ -113,8 +108,27 @@ async fn free_array(
         clear_from(stage, &lowest.array, index).await?;
         return Ok(finished);
     }
-    // The array goes as a whole, and so do those above it that held nothing else.
-    let mut gone = lowest.array.addr;
+    remove_array(stage, dinode, lowest.array.addr, path).await?;
+    Ok(finished)
+}
+
+/// Frees a block of content.
+pub(super) async fn free_content(stage: &mut Stage<'_>, dinode: &mut Dinode, addr: BlockAddr) -> Result<(), FsError> {
+    if dinode.is_journaled() || dinode.kind != FileKind::Regular {
+        stage.free_meta(addr).await?;
+    } else {
+        stage.free_data(addr).await?;
+    }
+    fewer_blocks(dinode)
+}
+
+/// Frees an array in which nothing is left, and those above it that held nothing else. `path` leads to it from the root.
+pub(super) async fn remove_array(
+    stage: &mut Stage<'_>,
+    dinode: &mut Dinode,
+    mut gone: BlockAddr,
+    mut path: Vec<Step>,
+) -> Result<(), FsError> {
     while let Some(parent) = path.pop() {
         stage.free_meta(gone).await?;
         fewer_blocks(dinode)?;
@@ -126,7 +140,7 @@ async fn free_array(
         }
         gone = parent.array.addr;
     }
-    Ok(finished)
+    Ok(())
 }
 
 async fn clear_from(stage: &mut Stage<'_>, array: &Array, index: usize) -> Result<(), FsError> {

@@ -89,6 +89,8 @@ pub struct Change {
     pub freed_data: Vec<(InodeNo, BlockAddr)>,
     /// New file data.
     pub data: Vec<DataBlock>,
+    /// Numbers of resource groups that have just been trimmed.
+    pub trimmed: Vec<usize>,
     /// Change of the volume's counters.
     pub delta: StatfsDelta,
     /// Changes of quotas.

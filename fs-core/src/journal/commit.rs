@@ -73,7 +73,8 @@ impl Journal {
         let slot_blocks: BTreeSet<BlockAddr> = change.quota.iter().map(|slot| slot.addr).collect();
         let blocks_new = change.blocks.keys().filter(fresh).count()
             + rgrp_blocks.iter().filter(fresh).count()
-            + slot_blocks.iter().filter(fresh).count();
+            + slot_blocks.iter().filter(fresh).count()
+            + change.trimmed.len();
         let jdata = state.running.jdata_count + jdata_new;
         // One more for the node's statfs_change file.
         let metadata = state.running.blocks.len() + blocks_new + 1 - jdata;
@@ -86,7 +87,8 @@ impl Journal {
 
     fn apply(&self, state: &mut State, change: Change) -> Result<u64, FsError> {
         self.rgrps.apply(&change.bits)?;
-        for addr in self.rgrps.blocks_of(&change.bits) {
+        let trimmed = change.trimmed.iter().filter_map(|number| self.rgrps.mark_trimmed(*number));
+        for addr in self.rgrps.blocks_of(&change.bits).into_iter().chain(trimmed) {
             if state.running.blocks.insert(addr, (rgrp_owner(&self.rgrps, addr), LogClass::Metadata)).is_none() {
                 self.cache.pin(addr);
             }
@@ -152,6 +154,14 @@ impl Journal {
             self.write_log(Header::Tail, 0).await?;
         }
         Ok(())
+    }
+
+    /// On return, nothing that was in the log before the call would be replayed after a crash: it is in its place.
+    ///
+    /// # Errors
+    /// Device errors, `Withdrawn`.
+    pub async fn empty(&self) -> Result<(), FsError> {
+        self.make_room(true).await
     }
 
     /// Writes everything that waits to be written.

@@ -306,7 +306,7 @@ impl Journal {
         self.move_tail(state, sealed.header_position);
         state.sealed = None;
         self.durable.store(sealed.number, Ordering::Release);
-        self.rgrps.release(&sealed.freed);
+        self.freed(state, &sealed.freed);
         drop(checkpoint);
     }
 

@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 
@@ -24,7 +24,7 @@ use super::change::Running;
 use super::extents::JournalMap;
 use super::flush::Header;
 use crate::addr::{BlockAddr, InodeNo};
-use crate::alloc::rgrps::Rgrps;
+use crate::alloc::rgrps::{BitRun, Rgrps};
 use crate::blocks::BlockImage;
 use crate::cache::Cache;
 use crate::disk::Disk;
@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) clean: bool,
     /// Operations in the queue for room.
     pub(super) queued: usize,
+    /// Blocks that were freed for good, and wait to be discarded before they can be had again.
+    pub(super) to_discard: Vec<BitRun>,
 }
 
 /// Where a journal was found to end.
@@ -108,6 +110,10 @@ pub struct Journal {
     /// Counts completed writes of file data, and how many of them a flush of the device has covered.
     pub(super) data_written: AtomicU64,
     pub(super) data_flushed: AtomicU64,
+    /// Freed blocks are discarded.
+    pub(super) discards: AtomicBool,
+    /// Held by whoever discards.
+    pub(super) discarding: tokio::sync::Mutex<()>,
     /// Rung when [`Journal::work_ahead`] has something to do.
     pub pressure: tokio::sync::Notify,
 }
@@ -148,6 +154,7 @@ impl Journal {
             tail_next: start.head,
             clean: true,
             queued: 0,
+            to_discard: Vec::new(),
         };
         Self {
             disk,
@@ -165,6 +172,8 @@ impl Journal {
             durable: AtomicU64::new(0),
             data_written: AtomicU64::new(0),
             data_flushed: AtomicU64::new(0),
+            discards: AtomicBool::new(false),
+            discarding: tokio::sync::Mutex::new(()),
             pressure: tokio::sync::Notify::new(),
         }
     }
@@ -183,7 +192,7 @@ impl Journal {
     #[must_use]
     pub fn has_pending_frees(&self) -> bool {
         let state = self.state.lock();
-        !state.running.freed.is_empty() || state.sealed.is_some()
+        !state.running.freed.is_empty() || state.sealed.is_some() || !state.to_discard.is_empty()
     }
 
     pub(super) fn has_work(&self, state: &State) -> bool {
@@ -194,7 +203,7 @@ impl Journal {
         self.map.distance(state.tail, state.next) > self.map.blocks() / 2
     }
 
-    /// Work that can be done ahead of need: writes file data and checkpoints while much is dirty.
+    /// Work that can be done ahead of need: writes file data and checkpoints while much is dirty, and discards.
     ///
     /// # Errors
     /// Device errors, `Withdrawn`.
@@ -204,6 +213,9 @@ impl Journal {
         }
         if self.log_is_half_full(&self.state.lock()) {
             self.checkpoint_all().await?;
+        }
+        if !self.state.lock().to_discard.is_empty() {
+            self.discard_freed().await?;
         }
         Ok(())
     }
@@ -223,7 +235,7 @@ impl Journal {
             self.checkpoint_all().await?;
             self.write_log(Header::Clean, 0).await?;
             if self.state.lock().clean {
-                return Ok(());
+                return self.discard_freed().await;
             }
         }
     }

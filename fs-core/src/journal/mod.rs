@@ -4,6 +4,7 @@ pub mod chain;
 pub mod change;
 mod checkpoint;
 mod commit;
+mod discard;
 pub mod encode;
 pub mod extents;
 mod flush;

@@ -105,6 +105,9 @@ pub async fn setattr(volume: &Volume, ino: InodeNo, change: &SetAttr, caller: Ca
         truncate::finish(volume, ino).await?;
         dinode = volume.dinode(ino).await?;
     }
+    if change.size_bytes.is_some() {
+        volume.settle(&dinode).await?;
+    }
     Ok(volume.attr(&dinode))
 }
 

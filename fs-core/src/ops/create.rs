@@ -115,6 +115,7 @@ pub async fn create(
     add_name(&mut stage, &mut dir, name, link).await?;
     volume.refs.take(ino);
     stage.commit().await.inspect_err(|_| volume.refs.put(ino, 1))?;
+    volume.settle(&dir).await.inspect_err(|_| volume.refs.put(ino, 1))?;
     Ok(volume.attr(&inode))
 }
 
@@ -224,5 +225,6 @@ pub async fn link(
     inode.write_to(stage.edit(ino.addr(), BlockKind::DINODE).await?);
     volume.refs.take(ino);
     stage.commit().await.inspect_err(|_| volume.refs.put(ino, 1))?;
+    volume.settle(&dir).await.inspect_err(|_| volume.refs.put(ino, 1))?;
     Ok(volume.attr(&inode))
 }

@@ -9,14 +9,14 @@ use crate::format::meta::BlockKind;
 use crate::fs::{AtimePolicy, ReadData};
 use crate::glock::service::Mode;
 use crate::inode::{content, truncate};
-use crate::ops::attrs::drop_privileges;
+use crate::ops::attrs::{check_changeable, drop_privileges};
 use crate::stage::Stage;
 use crate::volume::{Volume, touch};
 
 /// A day, in seconds: how old a time of last access may be under relatime.
 const RELATIME_MAX_SECONDS: i64 = 24 * 60 * 60;
 
-fn check_regular(dinode: &Dinode) -> Result<(), FsError> {
+pub(super) fn check_regular(dinode: &Dinode) -> Result<(), FsError> {
     match dinode.kind {
         FileKind::Regular => Ok(()),
         FileKind::Directory => Err(FsError::IsDirectory),
@@ -86,12 +86,18 @@ pub async fn write(
     volume.check_writable()?;
     let (guard, dinode) = volume.lock_inode(ino, Mode::Exclusive).await?;
     check_regular(&dinode)?;
-    // Who has it open for writing may go on when the flag is set later, as on other filesystems; a cache that is
-    // written back comes too late to be refused.
+    // Also who has had it open since before (as on ext4); but a cache that is written back comes too late to be refused.
+    if dinode.flags & flags::IMMUTABLE != 0 && !how.from_cache {
+        check_changeable(&dinode)?;
+    }
     if dinode.flags & flags::TRUNC_IN_PROG != 0 {
         truncate::finish(volume, ino).await?;
     }
     let start = if how.append { dinode.size } else { offset };
+    // Who could open it only to append may have mapped it, or have given the flag of the descriptor back.
+    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size {
+        return Err(FsError::NotPermitted("the file is append-only"));
+    }
     if start > i64::MAX.unsigned_abs() {
         return Err(FsError::TooLarge);
     }
@@ -105,7 +111,7 @@ pub async fn write(
         }
     }
     drop(guard);
-    if how.sync {
+    if how.sync || dinode.flags & flags::SYNC != 0 {
         volume.journal.sync_inode(ino).await?;
     }
     u32::try_from(done).map_err(|_| FsError::TooLarge)
@@ -122,16 +128,16 @@ async fn write_piece(
 ) -> Result<usize, FsError> {
     let block_bytes = volume.block_size().bytes_u64();
     let mut blocks = content::WRITE_BLOCKS_MAX;
-    let mut reclaimed = false;
+    let (mut no_trim, mut reclaimed) = (None, false);
     loop {
         // Up to the end of a block.
         let end = (offset / block_bytes).saturating_add(blocks).saturating_mul(block_bytes);
         let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(data.len());
         match try_write(volume, ino, offset, data.get(..len).unwrap_or_default(), how, caller).await {
             Ok(()) => return Ok(len),
-            Err(FsError::NoSpace) if !reclaimed => {
-                reclaimed = true;
+            Err(FsError::NoSpace) if no_trim.is_none() => {
                 volume.reclaim().await?;
+                no_trim = Some(volume.trimming.look().await);
             }
             Err(FsError::QuotaExceeded { .. }) if !reclaimed => {
                 reclaimed = true;

@@ -242,7 +242,7 @@ async fn replace(
     if let Some(ino) = orphan {
         volume.refs.unlinked(ino);
     }
-    Ok(())
+    settle(&mut locked, from, to).await
 }
 
 async fn exchange(
@@ -264,5 +264,12 @@ async fn exchange(
     touch(locked.get(to.dir)?, now);
     write_back(&mut locked, &mut stage, &[from.dir, to.dir, source.ino, target.ino]).await?;
     stage.commit().await?;
-    Ok(())
+    settle(&mut locked, from, to).await
+}
+
+/// Durable, where one of the directories asks for it.
+async fn settle(locked: &mut Locked<'_>, from: Place<'_>, to: Place<'_>) -> Result<(), FsError> {
+    let volume = locked.volume;
+    volume.settle(locked.get(from.dir)?).await?;
+    volume.settle(locked.get(to.dir)?).await
 }

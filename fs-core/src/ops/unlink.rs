@@ -80,6 +80,7 @@ async fn attempt(
     if orphan {
         volume.refs.unlinked(link.ino);
     }
+    volume.settle(&dir).await?;
     Ok(true)
 }
 

@@ -157,8 +157,23 @@ impl BlockDevice for ForkDisk {
         Box::pin(async { Ok(()) })
     }
 
-    fn discard(&self, _offset_bytes: u64, _len_bytes: u64) -> IoFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
+    /// What is discarded has any content afterwards.
+    fn discard(&self, offset_bytes: u64, len_bytes: u64) -> IoFuture<'_, ()> {
+        Box::pin(async move {
+            self.geometry.check(Operation::Discard, offset_bytes, len_bytes)?;
+            let garbage: Arc<[u8]> = Arc::from([0xDB; CHUNK].as_slice());
+            let mut at = offset_bytes;
+            while at < offset_bytes + len_bytes {
+                let len = (CHUNK as u64 - at % CHUNK as u64).min(offset_bytes + len_bytes - at) as usize;
+                if len == CHUNK {
+                    self.chunks.lock()[at as usize / CHUNK] = Some(Arc::clone(&garbage));
+                } else {
+                    self.poke(at, &garbage[..len]);
+                }
+                at += len as u64;
+            }
+            Ok(())
+        })
     }
 }
 

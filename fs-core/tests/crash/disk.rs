@@ -122,7 +122,7 @@ impl BlockDevice for PowerDisk {
             logical_sector_bytes: 512,
             physical_sector_bytes: 512,
             read_only: false,
-            discards: false,
+            discards: true,
         }
     }
 
@@ -215,7 +215,22 @@ impl BlockDevice for PowerDisk {
         })
     }
 
-    fn discard(&self, _: u64, _: u64) -> IoFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
+    /// At once and for good, and what was there is not there any more.
+    fn discard(&self, offset_bytes: u64, len_bytes: u64) -> IoFuture<'_, ()> {
+        Box::pin(async move {
+            self.geometry().check(Operation::Discard, offset_bytes, len_bytes)?;
+            {
+                let mut state = self.state.lock();
+                state.burn(Operation::Discard, offset_bytes)?;
+                let (start, len) = (offset_bytes as usize, len_bytes as usize);
+                for sector in start / SECTOR..(start + len) / SECTOR {
+                    let versions = state.cached.remove(&sector).unwrap_or_default();
+                    assert!(versions.iter().all(|version| version.complete), "a discard of a write under way");
+                }
+                state.durable[start..start + len].fill(0xDB);
+            }
+            self.wait().await;
+            Ok(())
+        })
     }
 }

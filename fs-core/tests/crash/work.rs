@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use fs_core::addr::InodeNo;
-use fs_core::attr::{Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, Capabilities, InodeFlags, RenameMode, SetAttr, SetXattr, WriteFlags};
 use fs_core::error::FsError;
 use fs_core::fs::Fs;
+use fs_core::ops::copy::Spot;
 use parking_lot::Mutex;
 
 use super::Random;
@@ -43,7 +44,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(FsError::NoSpace) if self.full => self.with(History::undo),
                 // The power is gone.
-                Err(FsError::Withdrawn | FsError::Device(_)) => return,
+                Err(FsError::Withdrawn | FsError::Device(_) | FsError::DiscardFailed(_)) => return,
                 Err(error) => panic!("{error:?}"),
             }
             if self.random.below(4) == 0 {
@@ -83,15 +84,19 @@ impl Worker {
         match self.random.below(100) {
             0..18 => self.create(false).await,
             18..22 => self.create(true).await,
-            22..43 => self.write().await,
+            22..40 => self.write().await,
+            40..43 => self.copy().await,
             43..50 => self.attribute().await,
-            50..60 => self.truncate().await,
+            50..55 => self.truncate().await,
+            55..60 => self.allocate().await,
             60..68 => self.rename().await,
             68..72 => self.link().await,
             72..82 => self.unlink().await,
             82..85 => self.rmdir().await,
             85..97 => self.fsync().await,
-            97..99 => self.sync().await,
+            97 => self.sync().await,
+            98 if self.random.below(3) == 0 => self.trim().await,
+            98 => self.change_way().await,
             _ => self.read().await,
         }
     }
@@ -165,6 +170,80 @@ impl Worker {
                 history.fsynced(id, history.done, history.done);
             }
         });
+        Ok(())
+    }
+
+    async fn allocate(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let offset = self.random.below(self.file_bytes);
+        let limit = *self.random.pick(&[20, self.block_bytes * 3, 40 * self.block_bytes]);
+        let mut len = 1 + self.random.below(limit);
+        if self.full {
+            // One block, so that it is done or not.
+            len = 1 + len % (self.block_bytes - offset % self.block_bytes);
+        }
+        let keep_size = self.random.below(2) == 0;
+        let how = *self.random.pick(&[
+            Allocation::Allocate { keep_size },
+            Allocation::Zero { keep_size },
+            Allocation::Punch,
+            Allocation::Punch,
+        ]);
+        let (start, end) = (offset as usize, (offset + len) as usize);
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(id).to_vec();
+            if !keep_size && how != Allocation::Punch {
+                content.resize(content.len().max(end), 0);
+            }
+            let stop = end.min(content.len());
+            if start < stop && !matches!(how, Allocation::Allocate { .. }) {
+                content[start..stop].fill(0);
+            }
+            let operation = history.start(names, &[id]);
+            history.set_content(id, operation, content);
+        });
+        self.fs.fallocate(self.ino(id), offset, len, how, ROOT, &|| true).await?;
+        self.with(History::finish);
+        Ok(())
+    }
+
+    /// Content goes through the log from now on, or past it.
+    async fn change_way(&mut self) -> Done {
+        let Some((_, id)) = self.existing(false) else { return Ok(()) };
+        let wanted = if self.random.below(3) > 0 { InodeFlags::JOURNALED } else { InodeFlags::default() };
+        self.fs.set_flags(self.ino(id), wanted, InodeFlags::JOURNALED, ROOT, Capabilities::ALL).await
+    }
+
+    async fn trim(&mut self) -> Done {
+        let (start, len) = (self.random.below(40 << 20), self.random.below(40 << 20));
+        let min = *self.random.pick(&[0, 4096, 1 << 20]);
+        self.fs.trim(start, len, min, Capabilities::ALL, &|| true).await?;
+        Ok(())
+    }
+
+    /// Within the target: a copy that makes it larger does so step by step.
+    async fn copy(&mut self) -> Done {
+        let (Some((_, source)), Some((_, target))) = (self.existing(false), self.existing(false)) else {
+            return Ok(());
+        };
+        let sizes = self.with(|history| [source, target].map(|id| history.content(id).len() as u64));
+        if self.full || source == target || sizes.contains(&0) {
+            return Ok(());
+        }
+        let (from, to) = (self.random.below(sizes[0]), self.random.below(sizes[1]));
+        let len = (1 + self.random.below(self.file_bytes)).min(sizes[0] - from).min(sizes[1] - to);
+        self.with(|history| {
+            let names = history.names().clone();
+            let mut content = history.content(target).to_vec();
+            let copied = &history.content(source)[from as usize..(from + len) as usize];
+            content[to as usize..(to + len) as usize].copy_from_slice(copied);
+            let operation = history.start(names, &[target]);
+            history.set_content(target, operation, content);
+        });
+        let spots = [(source, from), (target, to)].map(|(id, offset)| Spot { ino: self.ino(id), offset });
+        assert_eq!(self.fs.copy_range(spots[0], spots[1], len, ROOT, &|| true).await?, len);
+        self.with(History::finish);
         Ok(())
     }
 

@@ -149,7 +149,7 @@ impl Served {
             device: self.device.clone(),
             mounted_on: self.mounted_on.clone(),
             pid: std::process::id(),
-            label: self.fs.label().to_owned(),
+            label: self.fs.label(),
             block_size_bytes: space.block_size_bytes,
             blocks_total: space.blocks_total,
             blocks_free: space.blocks_free,

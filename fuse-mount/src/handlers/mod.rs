@@ -2,7 +2,7 @@
 //!
 //! One file per group of requests. Nothing here knows how requests arrive.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fs_core::addr::InodeNo;
@@ -16,8 +16,10 @@ mod attrs;
 mod data;
 mod dirs;
 mod entries;
+mod ioctl;
 mod quotas;
 mod service;
+mod space;
 mod statfs;
 mod xattrs;
 
@@ -25,21 +27,37 @@ mod xattrs;
 /// itself forgets what its own requests change.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// Makes the kernel forget what it knows of an inode's attributes.
+type Forget = Box<dyn Fn(NodeId) + Send + Sync>;
+
 /// All handlers of one mounted volume.
 pub struct Handlers {
     fs: Arc<Fs>,
+    forget_attributes: OnceLock<Forget>,
 }
 
 impl Handlers {
     /// Handlers for `fs`.
     #[must_use]
     pub fn new(fs: Arc<Fs>) -> Self {
-        Self { fs }
+        Self { fs, forget_attributes: OnceLock::new() }
     }
 
     /// Nothing waits for a thaw any more.
     fn end_freezing(&self) {
         self.fs.end_freezing();
+    }
+
+    /// How the kernel is told; only the first call counts.
+    fn forget_by(&self, forget_attributes: Forget) {
+        self.forget_attributes.set(forget_attributes).ok();
+    }
+
+    /// To be called where a request changes attributes and the kernel does not know that it does.
+    fn changed(&self, node: NodeId) {
+        if let Some(forget) = self.forget_attributes.get() {
+            forget(node);
+        }
     }
 
     fn inode(&self, node: NodeId) -> Result<InodeNo, Errno> {

@@ -4,7 +4,7 @@ use fs_core::quota::{Kind, Mode, Quota, QuotaId, SetQuota};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Handlers, refused};
-use crate::kernel::{Errno, NodeId, Process};
+use crate::kernel::{Errno, Process};
 use crate::quota::{Record, command, kind, mode, set};
 
 fn is_root(process: Process) -> Result<(), Errno> {
@@ -42,15 +42,8 @@ fn change(record: &Record) -> Result<SetQuota, Errno> {
 
 #[allow(clippy::missing_errors_doc)] // all return what the operation's error says
 impl Handlers {
-    /// IOCTL: the commands of [`crate::quota::command`], on any directory or file of the volume.
-    pub async fn quota_ioctl(
-        &self,
-        node: NodeId,
-        command: u32,
-        data: &[u8],
-        process: Process,
-    ) -> Result<Vec<u8>, Errno> {
-        self.inode(node)?;
+    /// The commands of [`crate::quota::command`], on any directory or file of the volume.
+    pub(super) async fn quota_ioctl(&self, command: u32, data: &[u8], process: Process) -> Result<Vec<u8>, Errno> {
         let record = || Record::read_from_bytes(data).map_err(|_| Errno::INVAL);
         match command {
             command::GET => {

@@ -1,13 +1,25 @@
 //! The handlers as a transport calls them: each request has one.
 
-use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 use fs_core::fs::ReadData;
 
 use super::Handlers;
-use crate::kernel::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, Service, StatfsAnswer};
+use crate::kernel::{
+    Asker, Attributes, Entry, Errno, Found, Interruption, Ioctl, IoctlAnswer, NodeId, Notifier, Opened, Service,
+    StatfsAnswer,
+};
 
 impl Service for Handlers {
     type Data = ReadData;
+
+    fn tell_by(&self, notifier: Notifier) {
+        // Attributes only: that waits for nothing.
+        self.forget_by(Box::new(move |node| {
+            if let Err(error) = notifier.invalidate_attributes(node) {
+                tracing::trace!(%error, "the kernel does not know the inode any more");
+            }
+        }));
+    }
 
     fn ending(&self) {
         self.end_freezing();
@@ -158,11 +170,40 @@ impl Service for Handlers {
         Self::listxattr(self, node, caller).await
     }
 
-    async fn ioctl(&self, node: NodeId, command: u32, data: &[u8], process: Process) -> Result<Vec<u8>, Errno> {
-        Self::quota_ioctl(self, node, command, data, process).await
-    }
-
     async fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<(), Errno> {
         Self::removexattr(self, node, name).await
+    }
+
+    async fn fallocate(
+        &self,
+        node: NodeId,
+        offset_bytes: u64,
+        len_bytes: u64,
+        how: Allocation,
+        caller: Caller,
+        interruption: Interruption,
+    ) -> Result<(), Errno> {
+        Self::fallocate(self, node, offset_bytes, len_bytes, how, caller, interruption).await
+    }
+
+    async fn copy_file_range(
+        &self,
+        source: (NodeId, u64),
+        target: (NodeId, u64),
+        len_bytes: u64,
+        caller: Caller,
+        interruption: Interruption,
+    ) -> Result<u64, Errno> {
+        Self::copy_file_range(self, source, target, len_bytes, caller, interruption).await
+    }
+
+    async fn ioctl(
+        &self,
+        node: NodeId,
+        request: Ioctl,
+        asker: Asker,
+        interruption: Interruption,
+    ) -> Result<IoctlAnswer, Errno> {
+        Self::ioctl(self, node, request, asker, interruption).await
     }
 }

@@ -59,6 +59,12 @@ impl Interruption {
         Self { requests: Arc::clone(requests), unique }
     }
 
+    /// The interruption of a request that cannot be interrupted.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { requests: Arc::default(), unique: 0 }
+    }
+
     /// Whether it has been interrupted.
     #[must_use]
     pub fn has_come(&self) -> bool {

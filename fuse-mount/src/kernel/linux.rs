@@ -1,6 +1,6 @@
 //! Numbers of Linux that both transports pass on as they are.
 
-use fs_core::attr::{OpenFlags, RenameMode, SeekTarget, WriteFlags, XattrMode};
+use fs_core::attr::{Allocation, OpenFlags, RenameMode, SeekTarget, WriteFlags, XattrMode};
 
 use super::Errno;
 
@@ -21,6 +21,11 @@ const XATTR_REPLACE: u32 = 2;
 
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
+
+/// Modes of fallocate(2).
+const FALLOC_KEEP_SIZE: u32 = 0x1;
+const FALLOC_PUNCH_HOLE: u32 = 0x2;
+const FALLOC_ZERO_RANGE: u32 = 0x10;
 
 pub(super) fn open_flags(flags: u32) -> OpenFlags {
     OpenFlags { write: flags & ACCESS_MODE != 0, truncate: flags & O_TRUNC != 0, append: flags & O_APPEND != 0 }
@@ -51,6 +56,17 @@ pub(super) fn xattr_mode(flags: u32) -> Result<XattrMode, Errno> {
         XATTR_CREATE => Ok(XattrMode::Create),
         XATTR_REPLACE => Ok(XattrMode::Replace),
         _ => Err(Errno::INVAL),
+    }
+}
+
+/// What is not known, or makes no sense together, is refused. A hole never changes the size, and has to say so.
+pub(super) fn allocation(mode: u32) -> Result<Allocation, Errno> {
+    let keep_size = mode & FALLOC_KEEP_SIZE != 0;
+    match mode & !FALLOC_KEEP_SIZE {
+        0 => Ok(Allocation::Allocate { keep_size }),
+        FALLOC_ZERO_RANGE => Ok(Allocation::Zero { keep_size }),
+        FALLOC_PUNCH_HOLE if keep_size => Ok(Allocation::Punch),
+        _ => Err(Errno::OPNOTSUPP),
     }
 }
 
@@ -85,6 +101,17 @@ mod tests {
         // As the kernel packs /dev/sdb1 and a minor number above 255.
         assert_eq!(device_number((8, 17)), 0x811);
         assert_eq!(device_number((8, 0x123)), 0x0010_0823);
+    }
+
+    #[test]
+    fn modes_of_fallocate_that_mean_nothing_are_refused() {
+        const COLLAPSE: u32 = 8;
+        assert_eq!(allocation(0), Ok(Allocation::Allocate { keep_size: false }));
+        assert_eq!(allocation(FALLOC_KEEP_SIZE | FALLOC_ZERO_RANGE), Ok(Allocation::Zero { keep_size: true }));
+        assert_eq!(allocation(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE), Ok(Allocation::Punch));
+        for mode in [FALLOC_PUNCH_HOLE, FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, COLLAPSE, 1 << 31] {
+            assert_eq!(allocation(mode), Err(Errno::OPNOTSUPP));
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use fs_core::attr::{Attr, Caller};
 
+mod capabilities;
 mod drive;
 mod fuser;
 mod groups;
 mod interruption;
+mod ioctl;
 mod linux;
 mod lock;
 mod native;
@@ -18,6 +20,7 @@ mod service;
 mod session;
 
 pub use interruption::Interruption;
+pub use ioctl::{Asker, Ioctl, IoctlAnswer, Trim};
 pub use lock::{Lock, LockKind};
 pub use native::{Notifier, Pages};
 pub use service::Service;

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::ops::Deref;
 
-use fs_core::attr::{Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
+use fs_core::attr::{Allocation, Caller, DirEntry, OpenFlags, RenameMode, SeekTarget, SetAttr, SetXattr, WriteFlags};
 
 use super::interruption::Interruption;
+use super::ioctl::{Asker, Ioctl, IoctlAnswer};
 use super::lock::Lock;
-use super::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, StatfsAnswer};
+use super::native::Notifier;
+use super::{Attributes, Entry, Errno, Found, NodeId, Opened, StatfsAnswer};
 
 /// A filesystem as the kernel asks for it. Every method answers one request; what it returns is the answer.
 ///
@@ -17,6 +19,10 @@ use super::{Attributes, Entry, Errno, Found, NodeId, Opened, Process, StatfsAnsw
 pub trait Service: Send + Sync + 'static {
     /// What READ returns.
     type Data: Deref<Target = [u8]> + Send;
+
+    /// How the kernel can be told something without being asked. Called once, before the first request. What waits for
+    /// requests in flight must not be told by a method that answers one ([`Notifier`]).
+    fn tell_by(&self, _notifier: Notifier) {}
 
     /// The mount is gone. What is under way is waited for after this call, so it must not wait for a user any more.
     fn ending(&self) {}
@@ -166,14 +172,41 @@ pub trait Service: Send + Sync + 'static {
         async { Err(Errno::NOSYS) }
     }
 
-    /// IOCTL: the bytes that the caller gets. `command` says how many they are, and of `data`.
+    /// FALLOCATE. An interruption ends it with [`Errno::INTR`]; what has been done stays. [`Errno::NOSYS`]: the kernel does
+    /// not ask again.
+    fn fallocate(
+        &self,
+        _node: NodeId,
+        _offset_bytes: u64,
+        _len_bytes: u64,
+        _how: Allocation,
+        _caller: Caller,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<(), Errno>> + Send {
+        async { Err(Errno::NOSYS) }
+    }
+
+    /// COPY_FILE_RANGE: from node and offset to node and offset; how many bytes were copied. An interruption ends it early.
+    /// [`Errno::NOSYS`]: the kernel copies by itself, and does not ask again.
+    fn copy_file_range(
+        &self,
+        _source: (NodeId, u64),
+        _target: (NodeId, u64),
+        _len_bytes: u64,
+        _caller: Caller,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<u64, Errno>> + Send {
+        async { Err(Errno::NOSYS) }
+    }
+
+    /// IOCTL.
     fn ioctl(
         &self,
         _node: NodeId,
-        _command: u32,
-        _data: &[u8],
-        _process: Process,
-    ) -> impl Future<Output = Result<Vec<u8>, Errno>> + Send {
+        _request: Ioctl,
+        _asker: Asker,
+        _interruption: Interruption,
+    ) -> impl Future<Output = Result<IoctlAnswer, Errno>> + Send {
         async { Err(Errno::NOTTY) }
     }
 

@@ -45,7 +45,11 @@ impl<S: Service> Session<S> {
             }
             Transport::Fuser => Inner::Fuser(FuserSession::open(fuse, Arc::clone(&service), driver.clone(), options)?),
         };
-        Ok(Self { inner, driver, service })
+        let session = Self { inner, driver, service };
+        if let Some(notifier) = session.notifier() {
+            session.service.tell_by(notifier);
+        }
+        Ok(session)
     }
 
     /// For telling the kernel something without being asked. `None` if the system has no descriptor left.

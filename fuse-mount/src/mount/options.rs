@@ -69,7 +69,6 @@ const FOR_OTHERS: &[&str] = &[
     "default_permissions",
     "errors=withdraw",
     "data=ordered",
-    "nodiscard",
     "sloppy",
 ];
 
@@ -110,7 +109,6 @@ const MEANINGLESS_WITH_VALUE: &[&str] = &[
 
 /// Options that are understood and cannot be honoured yet.
 const NOT_YET: &[(&str, &str)] = &[
-    ("discard", "freed blocks are not discarded yet"),
     ("data=writeback", "data is always written before the metadata that refers to it"),
     ("norecovery", "journals are always replayed"),
     ("spectator", "every mount takes a journal"),
@@ -170,6 +168,8 @@ impl Options {
             ("user" | "users", None) => self.flags |= MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
             ("owner" | "group", None) => self.flags |= MountFlags::NOSUID | MountFlags::NODEV,
             ("foreground", None) => self.foreground = true,
+            ("discard", None) => self.fs.discard = true,
+            ("nodiscard", None) => self.fs.discard = false,
             ("acl", None) => self.fs.acl = true,
             ("noacl", None) => self.fs.acl = false,
             ("quota", None) => self.fs.quota = quota::Mode::On,

@@ -69,9 +69,15 @@ fn the_transport_is_native_unless_another_one_is_asked_for() {
 }
 
 #[test]
+fn freed_blocks_are_discarded_where_that_is_asked_for() {
+    assert!(!parse("single").unwrap().fs.discard);
+    assert!(parse("discard").unwrap().fs.discard);
+    assert!(!parse("discard,nodiscard").unwrap().fs.discard);
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
     for option in [
-        "discard",
         "data=writeback",
         "norecovery",
         "lease=3",

@@ -1,9 +1,10 @@
 //! Between the types of the filesystem and those of fuser.
 
-use fs_core::attr::{Attr, Caller, FileKind, NewTime, SetXattr};
+use fs_core::attr::{Attr, Caller, Capabilities, FileKind, NewTime, SetXattr};
 use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 
-use super::super::{Errno, NodeId, groups, linux};
+use super::super::ioctl::{Asker, Ioctl};
+use super::super::{Errno, NodeId, Process, capabilities, groups, linux};
 use super::time;
 
 impl From<INodeNo> for NodeId {
@@ -25,6 +26,13 @@ pub(super) fn caller(request: &Request) -> Caller {
 /// Who makes a new inode. Without access control lists the kernel has applied the umask, and it does not hurt twice.
 pub(super) fn maker(request: &Request, umask: u32) -> Caller {
     Caller { umask, ..caller(request) }
+}
+
+/// Who asks for an ioctl.
+pub(super) fn asker(request: &Request, wanted: &Ioctl) -> Asker {
+    let capabilities =
+        if wanted.is_privileged() { capabilities::of(request.pid(), request.uid()) } else { Capabilities::default() };
+    Asker { process: Process { caller: caller(request), pid: request.pid() }, capabilities }
 }
 
 /// How an attribute is to be set. The kernel's own verdict on the setgid bit would come with an extension of the request

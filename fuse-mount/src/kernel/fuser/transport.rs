@@ -19,8 +19,10 @@ use fuser::{
 };
 
 use super::super::drive::Driver;
+use super::super::interruption::Interruption;
+use super::super::ioctl::Ioctl;
 use super::super::service::Service;
-use super::super::{Errno, Found, Process, TransportOptions, linux};
+use super::super::{Errno, Found, TransportOptions, linux};
 use super::answer::{open_flags, send_attributes, send_entry, send_nothing, send_sized};
 use super::convert;
 
@@ -425,15 +427,23 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::OPNOTSUPP.into());
+        let (caller, how) = (convert::caller(request), linux::allocation(mode.cast_unsigned()));
+        let how = match how {
+            Ok(how) => how,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        self.drive(|service| async move {
+            let never = Interruption::never();
+            send_nothing(reply, service.fallocate(ino.into(), offset, length, how, caller, never).await);
+        });
     }
 
     fn ioctl(
@@ -447,14 +457,14 @@ impl<S: Service> Filesystem for FuserTransport<S> {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let process = Process { caller: convert::caller(request), pid: request.pid() };
-        let data = data.to_vec();
+        let wanted = match Ioctl::parse(command, data) {
+            Ok(wanted) => wanted,
+            Err(errno) => return reply.error(errno.into()),
+        };
+        let asker = convert::asker(request, &wanted);
         self.drive(|service| async move {
-            match service.ioctl(ino.into(), command, &data, process).await {
-                Ok(bytes) => {
-                    let len = usize::try_from(out_size).unwrap_or(usize::MAX).min(bytes.len());
-                    reply.ioctl(0, bytes.get(..len).unwrap_or_default());
-                }
+            match service.ioctl(ino.into(), wanted, asker, Interruption::never()).await {
+                Ok(answer) => reply.ioctl(0, &answer.bytes(usize::try_from(out_size).unwrap_or(usize::MAX))),
                 Err(errno) => reply.error(errno.into()),
             }
         });
@@ -478,17 +488,29 @@ impl<S: Service> Filesystem for FuserTransport<S> {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
-        _source: INodeNo,
+        request: &Request,
+        source: INodeNo,
         _source_handle: FileHandle,
-        _source_offset: u64,
-        _target: INodeNo,
+        source_offset: u64,
+        target: INodeNo,
         _target_handle: FileHandle,
-        _target_offset: u64,
-        _length: u64,
-        _flags: CopyFileRangeFlags,
+        target_offset: u64,
+        length: u64,
+        flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::NOSYS.into());
+        if !flags.is_empty() {
+            return reply.error(Errno::INVAL.into());
+        }
+        let caller = convert::caller(request);
+        // The answer has 32 bits; the form with more is not known to fuser, and the kernel then uses this one.
+        let length = length.min(u64::from(u32::MAX));
+        self.drive(|service| async move {
+            let (source, target) = ((source.into(), source_offset), (target.into(), target_offset));
+            match service.copy_file_range(source, target, length, caller, Interruption::never()).await {
+                Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno.into()),
+            }
+        });
     }
 }

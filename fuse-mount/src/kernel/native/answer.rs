@@ -11,7 +11,8 @@ use super::super::lock::{Lock, LockKind};
 use super::super::{Attributes, Entry, Errno, Opened, StatfsAnswer, linux};
 use super::abi::RECORD_ALIGN_BYTES;
 use super::abi::answers::{
-    Attr, AttrOut, Dirent, Direntplus, EntryOut, GetxattrOut, IoctlOut, LkOut, LseekOut, OpenOut, StatfsOut, WriteOut,
+    Attr, AttrOut, CopyFileRangeOut, Dirent, Direntplus, EntryOut, GetxattrOut, IoctlOut, LkOut, LseekOut, OpenOut,
+    StatfsOut, WriteOut,
 };
 use super::abi::flags::open;
 use super::abi::requests::FileLock;
@@ -122,11 +123,14 @@ impl Reply {
         self.value(&WriteOut { size, padding: 0 });
     }
 
-    /// What an ioctl gives back; not more than its caller has room for.
-    pub(super) fn ioctl(mut self, bytes: &[u8], size_max_bytes: u32) {
-        let len = usize::try_from(size_max_bytes).unwrap_or(usize::MAX).min(bytes.len());
-        let head = IoctlOut { result: 0, flags: 0, in_iovs: 0, out_iovs: 0 };
-        self.send(0, &[head.as_bytes(), bytes.get(..len).unwrap_or_default()]);
+    pub(super) fn copied(self, bytes_copied: u64) {
+        self.value(&CopyFileRangeOut { bytes_copied });
+    }
+
+    /// An ioctl that has succeeded, with what it returns.
+    pub(super) fn ioctl(mut self, data: &[u8]) {
+        let header = IoctlOut { result: 0, flags: 0, in_iovs: 0, out_iovs: 0 };
+        self.send(0, &[header.as_bytes(), data]);
     }
 
     pub(super) fn offset(self, offset: i64) {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use fs_core::attr::{SetXattr, Setgid};
+use fs_core::attr::{Capabilities, SetXattr, Setgid};
 
 use super::super::drive::Driver;
 use super::super::interruption::{Interruption, UnderWay};
+use super::super::ioctl::{Asker, Ioctl};
 use super::super::service::Service;
-use super::super::{Entry, Errno, Found, Process, groups, linux};
+use super::super::{Entry, Errno, Found, Process, capabilities, groups, linux};
 use super::abi::UNIQUE_INTERRUPT;
 use super::abi::flags::write;
 use super::abi::opcode::Opcode;
@@ -15,7 +16,7 @@ use super::answer::{Listing, Reply};
 use super::channel::{Buffer, Channel};
 use super::decode::{self, Forms, Refused, Unusable};
 use super::notify::{Pages, Retrievals};
-use super::request::{Header, Readdir, Request};
+use super::request::{CopyFileRange, Header, Readdir, Request};
 
 /// What all threads of a session share.
 #[derive(Debug)]
@@ -204,13 +205,28 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         Request::Setlk { lock, wait, .. } => {
             reply.empty(service.setlk(node, lock, wait.then_some(interruption)).await);
         }
-        // In memory of the caller that nobody has named (FUSE_IOCTL_UNRESTRICTED) nothing is ever looked for.
-        Request::Ioctl { command, data, out_size_bytes, .. } => {
-            let process = Process { caller, pid: header.pid };
-            let done = service.ioctl(node, command, &data, process).await;
-            reply.result(done, |reply, bytes| reply.ioctl(&bytes, out_size_bytes));
+        Request::Ioctl { command, data, out_size_bytes, .. } => match Ioctl::parse(command, &data) {
+            Ok(request) => {
+                let asker = asker(header, &request);
+                let answered = service.ioctl(node, request, asker, interruption).await;
+                let len_max = usize::try_from(out_size_bytes).unwrap_or(usize::MAX);
+                reply.result(answered, |reply, answer| reply.ioctl(&answer.bytes(len_max)));
+            }
+            Err(errno) => reply.error(errno),
+        },
+        Request::Fallocate { offset_bytes, len_bytes, mode, .. } => match linux::allocation(mode) {
+            Ok(how) => {
+                reply.empty(service.fallocate(node, offset_bytes, len_bytes, how, caller, interruption).await);
+            }
+            Err(errno) => reply.error(errno),
+        },
+        Request::CopyFileRange(request) => {
+            let copied = copy(service, header, &request, interruption).await;
+            reply.result(copied, |reply, copied| match header.opcode {
+                Opcode::COPY_FILE_RANGE_64 => reply.copied(copied),
+                _ => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            });
         }
-        Request::Fallocate { .. } => reply.error(Errno::OPNOTSUPP),
         // The kernel does these by itself after the first refusal, or tells the process that there is no such thing. A birth
         // time is all that STATX could add to GETATTR, and there is none. FLUSH: nothing is kept back until a file is
         // closed. OPENDIR: an open directory has no state here.
@@ -219,7 +235,6 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         | Request::Access { .. }
         | Request::Bmap { .. }
         | Request::Poll { .. }
-        | Request::CopyFileRange(_)
         | Request::Tmpfile { .. }
         | Request::Statx { .. } => reply.error(Errno::NOSYS),
         // Served elsewhere.
@@ -231,6 +246,28 @@ async fn answer<S: Service>(service: &S, header: &Header, request: Request, inte
         | Request::Destroy
         | Request::NotifyReply { .. } => reply.error(Errno::NOSYS),
     }
+}
+
+fn asker(header: &Header, request: &Ioctl) -> Asker {
+    let capabilities =
+        if request.is_privileged() { capabilities::of(header.pid, header.caller.uid) } else { Capabilities::default() };
+    Asker { process: Process { caller: header.caller, pid: header.pid }, capabilities }
+}
+
+async fn copy<S: Service>(
+    service: &S,
+    header: &Header,
+    request: &CopyFileRange,
+    interruption: Interruption,
+) -> Result<u64, Errno> {
+    if request.flags != 0 {
+        return Err(Errno::INVAL);
+    }
+    let source = (header.node, request.source_offset_bytes);
+    let target = (request.target, request.target_offset_bytes);
+    // The older of the two answers has 32 bits.
+    let len = if header.opcode == Opcode::COPY_FILE_RANGE_64 { u64::MAX } else { u64::from(u32::MAX) };
+    service.copy_file_range(source, target, request.len_bytes.min(len), header.caller, interruption).await
 }
 
 /// How an attribute is to be set. `kill_sgid` is the kernel's verdict on the setgid bit, if it gives one.
