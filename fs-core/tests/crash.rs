@@ -30,6 +30,11 @@ use machine::search::{Search, explain, search};
 use machine::{checker, on_this_thread, setting, volume};
 use posix_model::rng::Rng;
 
+/// Journals are used as they are.
+fn shorten_journals(blocks: Option<u32>) {
+    assert_eq!(blocks, None);
+}
+
 #[test]
 fn power_cuts_lose_nothing_that_was_promised() {
     let seed = setting("LUNFS_CRASH_SEED", 1);
@@ -38,7 +43,7 @@ fn power_cuts_lose_nothing_that_was_promised() {
     let threads = setting("LUNFS_CRASH_THREADS", std::thread::available_parallelism().map_or(1, usize::from) as u64);
     let judges = Judges { fsck_permille: if volume::has_fsck() { 20 } else { 0 } };
     let (tally, failure) = search(Search {
-        limits: Limits { foreign: volume::has_fsck(), steps: 250 },
+        limits: Limits { foreign: volume::has_fsck(), short_journals: false, steps: 250 },
         judges,
         seed,
         images,
@@ -62,7 +67,7 @@ fn power_cuts_lose_nothing_that_was_promised() {
 #[test]
 fn orphans_are_freed_after_a_mount_that_was_cut_off() {
     on_this_thread(async {
-        let image = volume::make(4096, 1, 100).await;
+        let image = volume::make(4096, 1, 100, None).await;
         let clock = || Arc::new(Clock::new(u64::MAX / 2));
         let all_kept = |base: &Image, disk: &Disk| {
             let log = disk.take_log();

@@ -32,14 +32,19 @@ pub struct Generator {
     profile: Profile,
     rng: Rng,
     tag: u64,
+    /// What was written to lately.
+    written: Vec<Target>,
 }
+
+/// As many are remembered.
+const WRITTEN_MAX: usize = 4;
 
 impl Generator {
     /// Steps after `profile`, from `rng`.
     #[must_use]
     pub fn new(profile: Profile, mut rng: Rng) -> Self {
         let tag = rng.next_u64() >> 16 << 16;
-        Self { profile, rng, tag }
+        Self { profile, rng, tag, written: Vec::new() }
     }
 
     /// The next step, in a tree that is as far as `tree`.
@@ -65,6 +70,7 @@ impl Generator {
             return match self.rng.below(10) {
                 0 => Op::Sync,
                 1..3 => Op::Fsync { target: Target::Named(self.directory(tree, &names)) },
+                3..7 if !self.written.is_empty() => Op::Fsync { target: self.rng.pick(&self.written).clone() },
                 _ => Op::Fsync { target: self.file(tree, &names) },
             };
         }
@@ -197,6 +203,10 @@ impl Generator {
             }
         }
         self.tag += 1;
+        self.written.push(target.clone());
+        if self.written.len() > WRITTEN_MAX {
+            self.written.remove(0);
+        }
         Op::Write { target, at, len: len as usize, tag: self.tag, sync: self.rng.chance(4) }
     }
 

@@ -156,7 +156,8 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
             if dinode.is_journaled() {
                 stage.create_jdata(addr, image);
             } else {
-                stage.put_data(addr, image, extent.fresh || to > old_size);
+                let longer = to > old_size && !mistake!(LongerFileNotOrdered);
+                stage.put_data(addr, image, extent.fresh || longer);
             }
         }
     }

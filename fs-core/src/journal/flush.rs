@@ -98,8 +98,12 @@ impl Journal {
         self.write_data(Some(ino)).await?;
         let number = {
             let state = self.state.lock();
-            if state.running.inodes.contains(&ino) {
+            if mistake!(FsyncBeforeCommit) {
+                0
+            } else if state.running.inodes.contains(&ino) {
                 state.running.number
+            } else if mistake!(FsyncOfFlushUnderWay) {
+                0
             } else {
                 state.sealed.as_ref().filter(|(_, inodes)| inodes.contains(&ino)).map_or(0, |(number, _)| *number)
             }
@@ -118,13 +122,16 @@ impl Journal {
         // Held until the ordered data is written, so that no other writer has older data of it in flight.
         let data_turn = self.writing_data.lock().await;
         let unfinished = Unfinished { health: &self.disk.health, done: false };
+        let data_turn = if mistake!(DataWritersOverlap) { None } else { Some(data_turn) };
         let Some(sealed) = self.seal(header) else {
             unfinished.done();
             return Ok(());
         };
         let written = async {
-            self.disk.write_sorted(&sealed.ordered).await?;
-            self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
+            if !mistake!(OrderedDataSkipped) {
+                self.disk.write_sorted(&sealed.ordered).await?;
+                self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
+            }
             drop(data_turn);
             self.write_sealed(&sealed).await
         };
@@ -149,7 +156,7 @@ impl Journal {
             // What was asked for is durable: the running transaction is empty.
             return None;
         }
-        if state.running.counted {
+        if state.running.counted && !mistake!(StatfsNotLogged) {
             self.put_local(state);
         }
         let number = state.running.number;
@@ -166,7 +173,10 @@ impl Journal {
             let target = if *class == LogClass::Metadata { &mut metadata } else { &mut jdata };
             target.push(LogImage { addr: *addr, image, owner: *owner });
         }
-        let revokes: Vec<BlockAddr> = running.revokes.iter().copied().collect();
+        let mut revokes: Vec<BlockAddr> = running.revokes.iter().copied().collect();
+        if mistake!(RevokesForgotten) {
+            revokes.clear();
+        }
         let ordered_inodes: AddrMap<BlockAddr, InodeNo> = running
             .ordered
             .iter()
@@ -194,7 +204,7 @@ impl Journal {
         }
         state.sealed = Some((number, running.inodes));
         // Whatever came in meanwhile keeps the journal dirty.
-        state.clean = header == Header::Clean && blocks == 0 && state.flushed.is_empty();
+        state.clean = header == Header::Clean && blocks == 0 && (state.flushed.is_empty() || mistake!(CleanTooEarly));
         Some(Sealed {
             number,
             metadata,
@@ -229,6 +239,14 @@ impl Journal {
     async fn write_sealed(&self, sealed: &Sealed) -> Result<(), FsError> {
         let encoder = Encoder::new(self.map.jid(), self.block_size(), &sealed.metadata, &sealed.jdata, &sealed.revokes);
         let count = encoder.block_count();
+        if mistake!(InPlaceBeforeCommit) || mistake!(BitmapsEarly) {
+            let is_rgrp = |image: &&LogImage| {
+                meta::header(&image.image).is_some_and(|header| header.kind.get() == meta::BlockKind::RGRP.0)
+            };
+            let early = sealed.metadata.iter().filter(|image| is_rgrp(image) || mistake!(InPlaceBeforeCommit));
+            let early: Vec<_> = early.map(|image| (image.addr, image.image.clone())).collect();
+            self.disk.write_sorted(&early).await?;
+        }
         let piece = (crate::disk::TRANSFER_BYTES_MAX / self.block_size().bytes()).max(1);
         let mut done = 0;
         while done < count {
@@ -245,7 +263,9 @@ impl Journal {
         }
         // Blocks, and the data that they order, before the header.
         let written = self.data_written.load(Ordering::Acquire);
-        self.disk.flush().await?;
+        if !mistake!(NoFlushBeforeHeader) {
+            self.disk.flush().await?;
+        }
         self.data_flushed.fetch_max(written, Ordering::AcqRel);
         self.write_header(sealed).await
     }
@@ -275,13 +295,18 @@ impl Journal {
                 local: sealed.local,
             },
         );
-        self.disk.write(addr, block, Durability::Durable).await
+        let durability = if mistake!(HeaderNotDurable) { Durability::Cached } else { Durability::Durable };
+        self.disk.write(addr, block, durability).await
     }
 
     /// The header is durable: the images may go to their places, the freed blocks to others.
     async fn complete(&self, sealed: Sealed) {
         // A checkpoint under way may be writing a block that was freed: its write must end before the block is reused.
-        let checkpoint = if sealed.freed.is_empty() { None } else { Some(self.checkpointing.lock().await) };
+        let checkpoint = if sealed.freed.is_empty() || mistake!(FreedBlockUnderWay) {
+            None
+        } else {
+            Some(self.checkpointing.lock().await)
+        };
         let mut state = self.state.lock();
         let state = &mut *state;
         let mut remaining = 0;
@@ -296,7 +321,7 @@ impl Journal {
         if remaining > 0 {
             state.flushed.push_back(Flushed { number: sealed.number, start: sealed.start, remaining });
         }
-        for addr in &sealed.revokes {
+        for addr in sealed.revokes.iter().filter(|_| !mistake!(FreedBlockCheckpointed)) {
             if let Some(old) = state.due.remove(addr) {
                 self.cache.unpin(*addr);
                 less_remaining(&mut state.flushed, old.flush);
@@ -316,5 +341,11 @@ impl Journal {
             state.flushed.pop_front();
         }
         state.tail_next = state.flushed.front().map_or(head, |flushed| flushed.start);
+        if mistake!(TailTooFar) {
+            state.tail_next = head;
+        }
+        if mistake!(TailMovedEarly) {
+            state.tail = state.tail_next;
+        }
     }
 }

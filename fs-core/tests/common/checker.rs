@@ -30,6 +30,11 @@ pub(crate) async fn findings(device: Arc<dyn BlockDevice>) -> (Report, Vec<Findi
 /// What is wrong with a volume, notes left out; empty for a sound one.
 pub(crate) async fn errors(device: Arc<dyn BlockDevice>) -> Vec<String> {
     let (report, findings) = findings(device).await;
+    errors_among(&report, &findings)
+}
+
+/// The same, of what was found.
+pub(crate) fn errors_among(report: &Report, findings: &[Finding]) -> Vec<String> {
     let errors = findings.iter().filter(|finding| finding.rule.severity() == Severity::Error);
     let mut lines: Vec<String> = errors.map(line).collect();
     if !report.complete {

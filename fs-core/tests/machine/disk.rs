@@ -144,7 +144,12 @@ impl Disk {
         }
         let turns = {
             let rng = &mut self.state.lock().rng;
-            if rng.chance(33) { rng.below(12) } else { 0 }
+            match rng.below(100) {
+                // Now and then a request takes as long as many others together.
+                0..3 => rng.below(400),
+                3..35 => rng.below(12),
+                _ => 0,
+            }
         };
         for _ in 0..turns {
             tokio::task::yield_now().await;

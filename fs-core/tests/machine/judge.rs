@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fs_core::check::rule::Rule;
 use posix_model::errno::ENOSPC;
 use posix_model::generate::{Generator, Profile};
 use posix_model::rng::Rng;
@@ -58,7 +59,10 @@ pub(crate) async fn judge(
     }
     fs.unmount().await.map_err(|error| after(&format!("unmounting fails: {error}")))?;
     drop(fs);
-    let errors = checker::errors(Arc::new(disk.clone())).await;
+    let (report, findings) = checker::findings(Arc::new(disk.clone())).await;
+    let mut errors = checker::errors_among(&report, &findings);
+    // Each mount frees what an earlier one has left.
+    errors.extend(findings.iter().filter(|finding| finding.rule == Rule::Orphan).map(checker::line));
     if !errors.is_empty() {
         return Err(after(&format!("the checker finds {errors:#?}")));
     }

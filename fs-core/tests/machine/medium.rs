@@ -4,7 +4,8 @@
 //! * A write is in the cache from the moment it is asked for, and may reach the medium at any time from then on.
 //! * A flush makes durable every write that was complete when it began; a durable write (FUA) itself when it completes.
 //! * When the power goes, each write that is not durable is kept, lost or torn: of its sectors of 512 bytes any subset
-//!   reaches the medium. So writes between two flushes may be lost in any combination, which is any order.
+//!   reaches the medium; or shredded: of its words of eight bytes any subset does, as on a medium that was in the middle of
+//!   a sector. So writes between two flushes may be lost in any combination, which is any order.
 //! * Of two writes of one sector that are both kept, the later one counts.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub(crate) enum Fate {
     Lost,
     /// Some sectors are kept; which, follows from the number.
     Torn(u64),
+    /// Some words are.
+    Shredded(u64),
 }
 
 impl Fate {
@@ -28,6 +31,19 @@ impl Fate {
             Self::Kept => true,
             Self::Lost => false,
             Self::Torn(seed) => Rng::new(seed ^ sector).chance(50),
+            Self::Shredded(_) => true,
+        }
+    }
+
+    /// What becomes of a sector that is not lost.
+    fn put(self, sector: u64, data: &[u8], image: &mut Image) {
+        let at = sector * SECTOR as u64;
+        let Self::Shredded(seed) = self else { return image.write(at, data) };
+        let mut rng = Rng::new(seed ^ sector);
+        for (word, bytes) in data.chunks(8).enumerate() {
+            if rng.chance(50) {
+                image.write(at + 8 * word as u64, bytes);
+            }
         }
     }
 }
@@ -129,6 +145,7 @@ impl<'a> Medium<'a> {
         let one = *pending.get(rng.below(pending.len() as u64) as usize).unwrap_or(&0);
         let kind = rng.below(8);
         let (lost, torn) = [(0, 0), (100, 0), (50, 0), (50, 20), (10, 80), (90, 5), (0, 0), (100, 0)][kind as usize];
+        let shreds = rng.chance(30);
         let mut fate = |number: usize| {
             let die = rng.below(100);
             match kind {
@@ -136,6 +153,7 @@ impl<'a> Medium<'a> {
                 6 if number == one => Fate::Lost,
                 7 if number == one => Fate::Kept,
                 _ if die < lost => Fate::Lost,
+                _ if die < lost + torn && shreds => Fate::Shredded(rng.next_u64()),
                 _ if die < lost + torn => Fate::Torn(rng.next_u64()),
                 _ => Fate::Kept,
             }
@@ -147,9 +165,10 @@ impl<'a> Medium<'a> {
     pub(crate) fn image(&self, fates: &Fates) -> Image {
         let mut image = self.durable.clone();
         for (sector, versions) in &self.cached {
-            let kept = versions.iter().rfind(|number| fates.get(number).is_some_and(|fate| fate.keeps(*sector)));
-            if let Some(number) = kept {
-                image.write(sector * SECTOR as u64, self.sector(*number, *sector));
+            for number in versions {
+                if let Some(fate) = fates.get(number).filter(|fate| fate.keeps(*sector)) {
+                    fate.put(*sector, self.sector(*number, *sector), &mut image);
+                }
             }
         }
         image

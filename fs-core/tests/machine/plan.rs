@@ -26,6 +26,8 @@ pub(crate) const WORKER_MODE: u32 = 0o755;
 pub(crate) struct Limits {
     /// Some volumes are made by mkfs.gfs2.
     pub(crate) foreign: bool,
+    /// Only the first part of each journal is used, so that the log comes around often, and is full often.
+    pub(crate) short_journals: bool,
     /// Steps that all workers do together, at most.
     pub(crate) steps: u64,
 }
@@ -37,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) block_bytes: u32,
     /// Made by mkfs.gfs2, so without checksums.
     foreign: bool,
+    /// Blocks of the journal that are used, if not all.
+    journal_blocks: Option<u32>,
     /// Blocks from the start of the log to the end of the journal.
     before_end: u64,
     /// About so many blocks are free; `None`: enough of them.
@@ -62,7 +66,7 @@ impl Plan {
             write_bytes_max: *rng.pick(&[3, 10, 40]) * u64::from(block_bytes),
             xattr_bytes_max: u64::from(block_bytes) * *rng.pick(&[1, 3]),
             users: true,
-            syncs: *rng.pick(&[1, 4, 10, 25]),
+            syncs: *rng.pick(&[0, 1, 4, 10, 25]),
             names_max: *rng.pick(&[8, 25, 60]),
             single_blocks: free_blocks.is_some(),
         };
@@ -74,10 +78,11 @@ impl Plan {
             seed,
             block_bytes,
             foreign: limits.foreign && rng.chance(15),
+            journal_blocks: limits.short_journals.then(|| *rng.pick(&[48, 64, 96, 200])),
             before_end: *rng.pick(&[2, 20, 70, 300, 1000]),
             free_blocks,
-            cache_bytes: *rng.pick(&[1, 1, 1 << 20, 16 << 20]),
-            interval: rng.chance(75).then(|| 3 + rng.below(60)),
+            cache_bytes: *rng.pick(&[1, 1 << 20, 16 << 20]),
+            interval: rng.chance(65).then(|| 3 + rng.below(60)),
             unmounts: rng.chance(50),
             workers: (0..count).map(|_| worker(&mut rng)).collect(),
         }
@@ -86,11 +91,12 @@ impl Plan {
     /// What it is, for people.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!(
-            "seed {}: blocks of {} bytes, by {}, log {} blocks before the journal's end, free blocks: {}, cache of {} \
+            "seed {}: blocks of {} bytes, by {}, journal of {} blocks, log {} blocks before its end, free blocks: {}, cache of {} \
              bytes, background: {}, unmounts: {}\n",
             self.seed,
             self.block_bytes,
             if self.foreign { "mkfs.gfs2" } else { "mkfs" },
+            self.journal_blocks.map_or_else(|| "all its".to_owned(), |blocks| blocks.to_string()),
             self.before_end,
             self.free_blocks.map_or_else(|| "enough".to_owned(), |free| free.to_string()),
             self.cache_bytes,
@@ -132,7 +138,7 @@ async fn prepare(plan: &Plan) -> Result<(Image, Vec<InodeNo>), FsError> {
     let image = if plan.foreign {
         volume::make_by_gfs2(plan.block_bytes)
     } else {
-        volume::make(plan.block_bytes, plan.seed, plan.before_end).await
+        volume::make(plan.block_bytes, plan.seed, plan.before_end, plan.journal_blocks).await
     };
     let disk = Disk::plain(image);
     let fs = mount(&disk, 8 << 20, Arc::new(Clock::new(1))).await?;
@@ -168,6 +174,7 @@ async fn fill(fs: &Fs, free: u64) -> Result<(), FsError> {
 
 /// Runs the workload. An error says what the filesystem did wrong on the way.
 pub(crate) async fn record(plan: &Plan) -> Result<Recording, String> {
+    crate::shorten_journals(plan.journal_blocks);
     let (base, roots) = prepare(plan).await.map_err(|error| format!("preparing the volume: {error}"))?;
     let mut rng = Rng::new(plan.seed ^ 0x5eed);
     let disk = Disk::recording(base.clone(), rng.fork());

@@ -15,9 +15,9 @@ const MIB: u64 = 1 << 20;
 /// The smallest journal that there is, and as much again.
 const SIZE_BYTES: u64 = 20 * MIB;
 
-/// A volume of the crate mkfs with one journal, on a disk full of what nobody wrote. Its log goes on at block
-/// `position`, counted from the end of the journal, or from its start where it has fewer.
-pub(crate) async fn make(block_bytes: u32, seed: u64, position: u64) -> Image {
+/// A volume of the crate mkfs with one journal, on a disk full of what nobody wrote. Its log goes on `before_end` blocks
+/// before the end of the journal, of which only the first `journal_blocks` are used.
+pub(crate) async fn make(block_bytes: u32, seed: u64, before_end: u64, journal_blocks: Option<u32>) -> Image {
     let disk = Disk::plain(Image::new(SIZE_BYTES));
     let options = mkfs::options::Options {
         block_size: MkfsBlockSize::new(block_bytes).unwrap(),
@@ -32,7 +32,7 @@ pub(crate) async fn make(block_bytes: u32, seed: u64, position: u64) -> Image {
         seed,
     };
     mkfs::format(&disk, &plan, &identity, false, &|_| ()).await.unwrap();
-    rotate(&disk, BlockSize::new(block_bytes).unwrap(), position).await;
+    rotate(&disk, BlockSize::new(block_bytes).unwrap(), before_end, journal_blocks).await;
     disk.image()
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn make_by_gfs2(block_bytes: u32) -> Image {
 }
 
 /// Numbers the headers of a new journal so that its log has come around to a place before its end.
-async fn rotate(disk: &Disk, size: BlockSize, before_end: u64) {
+async fn rotate(disk: &Disk, size: BlockSize, before_end: u64, journal_blocks: Option<u32>) {
     let image = disk.image();
     let mut journal = Vec::new();
     let mut block = vec![0; size.bytes()];
@@ -63,6 +63,7 @@ async fn rotate(disk: &Disk, size: BlockSize, before_end: u64) {
             journal.push(BlockAddr(addr));
         }
     }
+    journal.truncate(journal_blocks.map_or(usize::MAX, |blocks| blocks as usize));
     let blocks = journal.len() as u64;
     let head = blocks - 1 - before_end % blocks;
     for (position, addr) in (0..).zip(&journal) {
