@@ -74,8 +74,11 @@ impl Generator {
                 _ => Op::Fsync { target: self.file(tree, &names) },
             };
         }
+        // An empty tree answers most steps with ENOENT: it fills up first.
+        let sparse = names.len() < self.profile.names_max / 3 && self.rng.chance(40);
         let crowded = names.len() >= self.profile.names_max;
-        match self.rng.below(if crowded { 85 } else { 100 }) {
+        let (from, to) = if sparse { (84, 100) } else { (0, if crowded { 84 } else { 100 }) };
+        match from + self.rng.below(to - from) {
             0..26 => self.write(tree, &names),
             26..33 => {
                 let target = self.file(tree, &names);
@@ -121,7 +124,6 @@ impl Generator {
     }
 
     fn mode(&mut self) -> u32 {
-        // Where others may something the group may, too: Linux looks at no list without a mask.
         *self
             .rng
             .pick(&[0o644, 0o600, 0o755, 0o700, 0o666, 0o777, 0o640, 0o660, 0o4755, 0o2755, 0o2775, 0o1777, 0o444, 0])
@@ -257,7 +259,7 @@ impl Generator {
             user,
             group: any(&mut self.rng),
             named,
-            mask: 1 + self.rng.below(7) as u32,
+            mask: any(&mut self.rng),
             other: any(&mut self.rng),
         }
     }

@@ -16,6 +16,7 @@ use lunfs_tests::need;
 use lunfs_tests::scratch::Scratch;
 use lunfs_tests::volume::{Kind as Filesystem, Volume, kind};
 use lunfs_tests::watchdog::{Watchdog, step};
+use posix_model::errno::{EACCES, EPERM};
 use posix_model::generate::{Generator, Profile};
 use posix_model::op::{Kind, Path, Step, listing};
 use posix_model::rng::Rng;
@@ -47,8 +48,15 @@ fn surface() -> Surface {
     Surface::Kernel { protected_hardlinks: setting.trim() == "1" }
 }
 
+/// How often the kernel refused something.
+#[derive(Debug, Default)]
+struct Refused {
+    access: u64,
+    owner: u64,
+}
+
 /// Why the filesystem does not do what the model does, in a new directory below `dir`.
-fn differs(dir: &FilePath, steps: &[Step]) -> Option<String> {
+fn differs(dir: &FilePath, steps: &[Step], refused: &mut Refused) -> Option<String> {
     let root = dir.join("w");
     std::fs::create_dir(&root).unwrap();
     std::fs::set_permissions(&root, PermissionsExt::from_mode(MODE)).unwrap();
@@ -57,6 +65,11 @@ fn differs(dir: &FilePath, steps: &[Step]) -> Option<String> {
     let mut difference = None;
     for (number, step) in steps.iter().enumerate() {
         let (expected, found) = (tree.apply(step), runner.run(step));
+        match found {
+            Err(EACCES) => refused.access += 1,
+            Err(EPERM) => refused.owner += 1,
+            _ => {}
+        }
         if !same(&expected, &found) {
             difference = Some(format!("step {number}, {step}: answered {found:?} instead of {expected:?}"));
             break;
@@ -104,12 +117,12 @@ fn tree_differs(runner: &mut Runner, tree: &Tree) -> Option<String> {
     None
 }
 
-fn check(dir: &FilePath, seed: u64) {
+fn check(dir: &FilePath, seed: u64, refused: &mut Refused) {
     let mut tree = Tree::new(surface(), MODE);
     let steps = Generator::new(profile(), Rng::new(seed)).steps(&mut tree, STEPS);
-    let Some(reason) = differs(dir, &steps) else { return };
-    let short = shrink(steps, 300, |steps| differs(dir, steps).is_some());
-    let reason_now = differs(dir, &short).unwrap_or_default();
+    let Some(reason) = differs(dir, &steps, refused) else { return };
+    let short = shrink(steps, 300, |steps| differs(dir, steps, refused).is_some());
+    let reason_now = differs(dir, &short, refused).unwrap_or_default();
     panic!(
         "{reason}\nshortened to {} steps: {reason_now}\n{}repeat: LUNFS_SEED={seed} LUNFS_MODEL_SEQUENCES=1 tests/run \
          posix_model",
@@ -131,10 +144,13 @@ fn a_mount_answers_as_the_model_does() {
     let volume = Volume::make(scratch.path("volume.img"), "256M", extra);
     let dir = scratch.path("mnt");
     let mount = Mount::foreground(&volume, &dir, "single");
+    let mut refused = Refused::default();
     for seed in first..first + sequences {
         let _step = step(&format!("sequence {seed}"));
-        check(&dir, seed);
+        check(&dir, seed, &mut refused);
     }
+    println!("{refused:?}");
+    assert!(refused.access >= sequences && refused.owner >= sequences, "hardly anything was refused: {refused:?}");
     mount.umount();
     volume.assert_clean();
 }

@@ -122,7 +122,7 @@ impl Journal {
         // Held until the ordered data is written, so that no other writer has older data of it in flight.
         let data_turn = self.writing_data.lock().await;
         let unfinished = Unfinished { health: &self.disk.health, done: false };
-        let data_turn = if mistake!(DataWritersOverlap) { None } else { Some(data_turn) };
+        let data_turn = Some(data_turn).filter(|_| !mistake!(DataWritersOverlap));
         let Some(sealed) = self.seal(header) else {
             unfinished.done();
             return Ok(());
