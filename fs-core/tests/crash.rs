@@ -57,7 +57,7 @@ fn power_cuts_lose_nothing_that_was_promised() {
         panic!(
             "{}\nrepeat: LUNFS_CRASH_SEED={seed} LUNFS_CRASH_IMAGES={each} LUNFS_CRASH_EACH={each} cargo test --workspace \
              --test crash",
-            explain(failure, judges)
+            explain(&failure, judges)
         );
     }
     println!("{tally:?}");

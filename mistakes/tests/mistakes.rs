@@ -68,7 +68,7 @@ fn no_mistake_is_found_where_none_is_made() {
         panic!(
             "{}\nrepeat: LUNFS_CRASH_SEED={seed} LUNFS_SHORT_IMAGES={each} LUNFS_CRASH_EACH={each} cargo test --workspace \
              --test mistakes no_mistake",
-            explain(failure, JUDGES)
+            explain(&failure, JUDGES)
         );
     }
     println!("{tally:?}");
@@ -77,7 +77,7 @@ fn no_mistake_is_found_where_none_is_made() {
 #[test]
 fn every_mistake_is_found() {
     let _turn = TURN.lock();
-    let images = setting("LUNFS_MISTAKE_IMAGES", 8000);
+    let images = setting("LUNFS_MISTAKE_IMAGES", 16_000);
     let only = std::env::var("LUNFS_MISTAKE").ok();
     let hook = std::panic::take_hook();
     // Mistakes trip assertions on their way.
@@ -88,7 +88,7 @@ fn every_mistake_is_found() {
         if only.as_ref().is_some_and(|only| *only != name) {
             continue;
         }
-        let (tally, failure) = search(Search { prepare: make, argument: number, ..plan(images, 40) });
+        let (tally, failure) = search(Search { prepare: make, argument: number, ..plan(images, 20) });
         let line = match &failure {
             Some(failure) => {
                 let reason: String = failure.reason.lines().next().unwrap_or_default().chars().take(110).collect();

@@ -1,6 +1,7 @@
 //! Making transactions durable: the running one is sealed, the data that it orders written, then its blocks and the
 //! header that commits them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use block::device::{Durability, IoBuf};
@@ -96,18 +97,18 @@ impl Journal {
     /// Device errors, `Withdrawn`.
     pub async fn sync_inode(&self, ino: InodeNo) -> Result<(), FsError> {
         self.write_data(Some(ino)).await?;
-        let number = {
+        let mut number = {
             let state = self.state.lock();
-            if mistake!(FsyncBeforeCommit) {
-                0
-            } else if state.running.inodes.contains(&ino) {
+            let is_in = |inodes: &BTreeSet<InodeNo>| inodes.contains(&ino) && !mistake!(FsyncOfFlushUnderWay);
+            if state.running.inodes.contains(&ino) {
                 state.running.number
-            } else if mistake!(FsyncOfFlushUnderWay) {
-                0
             } else {
-                state.sealed.as_ref().filter(|(_, inodes)| inodes.contains(&ino)).map_or(0, |(number, _)| *number)
+                state.sealed.as_ref().filter(|(_, inodes)| is_in(inodes)).map_or(0, |(number, _)| *number)
             }
         };
+        if mistake!(FsyncBeforeCommit) {
+            number = 0;
+        }
         self.flush(number).await?;
         self.flush_data().await
     }
@@ -239,14 +240,8 @@ impl Journal {
     async fn write_sealed(&self, sealed: &Sealed) -> Result<(), FsError> {
         let encoder = Encoder::new(self.map.jid(), self.block_size(), &sealed.metadata, &sealed.jdata, &sealed.revokes);
         let count = encoder.block_count();
-        if mistake!(InPlaceBeforeCommit) || mistake!(BitmapsEarly) {
-            let is_rgrp = |image: &&LogImage| {
-                meta::header(&image.image).is_some_and(|header| header.kind.get() == meta::BlockKind::RGRP.0)
-            };
-            let early = sealed.metadata.iter().filter(|image| is_rgrp(image) || mistake!(InPlaceBeforeCommit));
-            let early: Vec<_> = early.map(|image| (image.addr, image.image.clone())).collect();
-            self.disk.write_sorted(&early).await?;
-        }
+        #[cfg(mistakes)]
+        self.write_early(sealed).await?;
         let piece = (crate::disk::TRANSFER_BYTES_MAX / self.block_size().bytes()).max(1);
         let mut done = 0;
         while done < count {
@@ -268,6 +263,18 @@ impl Journal {
         }
         self.data_flushed.fetch_max(written, Ordering::AcqRel);
         self.write_header(sealed).await
+    }
+
+    /// Two mistakes: what belongs behind the header goes in place before it.
+    #[cfg(mistakes)]
+    async fn write_early(&self, sealed: &Sealed) -> Result<(), FsError> {
+        let is_rgrp = |image: &LogImage| {
+            meta::header(&image.image).is_some_and(|header| header.kind.get() == meta::BlockKind::RGRP.0)
+        };
+        let is_early = |image: &&LogImage| mistake!(InPlaceBeforeCommit) || (mistake!(BitmapsEarly) && is_rgrp(image));
+        let early = sealed.metadata.iter().filter(is_early);
+        let early: Vec<_> = early.map(|image| (image.addr, image.image.clone())).collect();
+        self.disk.write_sorted(&early).await
     }
 
     async fn write_header(&self, sealed: &Sealed) -> Result<(), FsError> {

@@ -96,6 +96,8 @@ struct State {
     log: Log,
     under_way: Vec<(u64, u64)>,
     rng: Rng,
+    /// So many requests out of a hundred take so many turns: as long as many others together.
+    slow: (u64, u64),
 }
 
 /// A disk. Clones are the same disk.
@@ -118,9 +120,10 @@ impl Disk {
         Self::with(image, Rng::new(0), false)
     }
 
-    fn with(image: Image, rng: Rng, recording: bool) -> Self {
+    fn with(image: Image, mut rng: Rng, recording: bool) -> Self {
+        let slow = *rng.pick(&[(4, 600), (4, 600), (15, 4000)]);
         let size_bytes = image.size_bytes();
-        let state = State { image, log: Log::default(), under_way: Vec::new(), rng };
+        let state = State { image, log: Log::default(), under_way: Vec::new(), rng, slow };
         Self { state: Arc::new(Mutex::new(state)), size_bytes, recording }
     }
 
@@ -143,11 +146,10 @@ impl Disk {
             return;
         }
         let turns = {
-            let rng = &mut self.state.lock().rng;
+            let State { rng, slow, .. } = &mut *self.state.lock();
             match rng.below(100) {
-                // Now and then a request takes as long as many others together.
-                0..3 => rng.below(400),
-                3..35 => rng.below(12),
+                die if die < slow.0 => rng.below(slow.1),
+                0..35 => rng.below(12),
                 _ => 0,
             }
         };
@@ -188,7 +190,7 @@ impl BlockDevice for Disk {
             let range = (offset_bytes, offset_bytes + data.len() as u64);
             let number = {
                 let mut state = self.state.lock();
-                let State { image, log, under_way, rng } = &mut *state;
+                let State { image, log, under_way, rng, .. } = &mut *state;
                 let overlaps = under_way.iter().any(|(start, end)| *start < range.1 && range.0 < *end);
                 assert!(!overlaps, "two writes of bytes {range:?} at once: {under_way:?}");
                 under_way.push(range);

@@ -57,7 +57,7 @@ impl Plan {
     pub(crate) fn new(seed: u64, limits: Limits) -> Self {
         let mut rng = Rng::new(seed);
         let block_bytes = *rng.pick(&[512, 1024, 2048, 4096]);
-        let free_blocks = rng.chance(15).then(|| 60 + rng.below(200));
+        let free_blocks = rng.chance(25).then(|| 60 + rng.below(200));
         let count = 1 + rng.below(3) as usize;
         let steps = (20 + rng.below(limits.steps)) as usize / count;
         let profile = Profile {

@@ -67,8 +67,8 @@ fn quietly<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 /// One workload and its images `which`: how many were right, or the first that was not. In the order of the log, so that
 /// the medium moves forward only.
-fn try_plan(plan: &Plan, judges: Judges, which: &[u64], tally: &mut Tally) -> Result<(), Failure> {
-    let fail = |image, reason| Failure { plan: plan.clone(), image, reason };
+fn try_plan(plan: &Plan, judges: Judges, which: &[u64], tally: &mut Tally) -> Result<(), Box<Failure>> {
+    let fail = |image, reason| Box::new(Failure { plan: plan.clone(), image, reason });
     let recording = quietly(|| on_this_thread(record(plan))).map_err(|reason| fail(None, reason))?;
     tally.workloads += 1;
     let events = recording.log.events.len();
@@ -101,7 +101,7 @@ fn judge_quietly(
 }
 
 /// Tries images until there are enough, or one is wrong.
-pub(crate) fn search(search: Search) -> (Tally, Option<Failure>) {
+pub(crate) fn search(search: Search) -> (Tally, Option<Box<Failure>>) {
     let next = AtomicU64::new(0);
     let total = Mutex::new(Tally::default());
     let failure = Mutex::new(None);
@@ -140,10 +140,10 @@ const SHRINK_IMAGES: u64 = 100;
 const SHRINK_TRIES: usize = 50;
 
 /// A smaller failure: fewer steps, then an earlier cut, then fewer lost writes; as a text that explains it.
-pub(crate) fn explain(failure: Failure, judges: Judges) -> String {
+pub(crate) fn explain(failure: &Failure, judges: Judges) -> String {
     let seed = failure.plan.seed;
     let mut text = format!("seed {seed}, image {:?}: {}\n", failure.image, failure.reason);
-    let plan = fewer_steps(&failure, judges);
+    let plan = fewer_steps(failure, judges);
     text += &format!("\nshortened to {} steps:\n{}", plan.steps(), plan.describe());
     match quietly(|| on_this_thread(record(&plan))) {
         Err(reason) => text += &format!("the workload itself goes wrong: {reason}\n"),

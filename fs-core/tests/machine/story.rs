@@ -28,6 +28,9 @@ struct Promise {
     content: (Option<Id>, usize),
 }
 
+/// Contents, each with the first state that has it.
+type Versions = Vec<(usize, Arc<Vec<u8>>)>;
+
 /// When a step was begun, and when it had ended.
 struct Span {
     begun: usize,
@@ -41,8 +44,8 @@ pub(crate) struct Story {
     promises: Vec<Promise>,
     /// The last step that changed an inode.
     touched: BTreeMap<Id, usize>,
-    /// Contents of a file, each with the first state in which it had it. Known when the story is over.
-    versions: BTreeMap<Id, Vec<(usize, Arc<Vec<u8>>)>>,
+    /// Contents of files. Known when the story is over.
+    versions: BTreeMap<Id, Versions>,
 }
 
 /// What holds for the volume as a whole.

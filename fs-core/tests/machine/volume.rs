@@ -44,9 +44,9 @@ pub(crate) fn make_by_gfs2(block_bytes: u32) -> Image {
     let made = std::process::Command::new("mkfs.gfs2")
         .args(["-O", "-q", "-K", "-p", "lock_nolock", "-j", "1", "-J", "8", "-b", &block_bytes.to_string()])
         .arg(&path)
-        .status()
+        .output()
         .expect("mkfs.gfs2 (package gfs2-utils) is needed");
-    assert!(made.success());
+    assert!(made.status.success(), "{made:?}");
     let mut image = Image::new(SIZE_BYTES);
     image.write(0, &std::fs::read(&path).unwrap());
     image
