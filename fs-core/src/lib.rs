@@ -8,6 +8,20 @@
 //!   step that cannot fail. An error on the way leaves nothing behind.
 //! * A block is changed only under the glock that covers it, and its in-place write follows its commit to the journal.
 
+/// A test build was told to make this mistake: see `mistakes.rs`. Any other build makes none.
+#[cfg(mistakes)]
+macro_rules! mistake {
+    ($name:ident) => {
+        $crate::mistakes::is_made($crate::mistakes::Mistake::$name)
+    };
+}
+#[cfg(not(mistakes))]
+macro_rules! mistake {
+    ($name:ident) => {
+        false
+    };
+}
+
 pub mod acl;
 pub mod addr;
 pub mod alloc;
@@ -27,6 +41,8 @@ pub mod glock;
 pub mod health;
 pub mod inode;
 pub mod journal;
+#[cfg(mistakes)]
+pub mod mistakes;
 pub mod mount;
 pub mod ops;
 pub mod quota;

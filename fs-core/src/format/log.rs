@@ -180,10 +180,11 @@ fn crc_of(block: &[u8]) -> u32 {
 pub fn parse_header(block: &[u8], position: u32) -> Option<LogHeader> {
     meta::header(block).filter(|header| header.kind.get() == BlockKind::LOG_HEADER.0)?;
     let (raw, _) = RawLogHeader::ref_from_prefix(block).ok()?;
-    if raw.hash.get() != hash_of(block.first_chunk()?) || raw.blkno.get() != position {
+    let hash_is_wrong = raw.hash.get() != hash_of(block.first_chunk()?) && !mistake!(HeaderHashIgnored);
+    if hash_is_wrong || raw.blkno.get() != position {
         return None;
     }
-    if raw.crc.get() != 0 && raw.crc.get() != crc_of(block) {
+    if raw.crc.get() != 0 && raw.crc.get() != crc_of(block) && !mistake!(HeaderHashIgnored) {
         return None;
     }
     Some(LogHeader {

@@ -153,7 +153,8 @@ async fn write_blocks(stage: &mut Stage<'_>, dinode: &mut Dinode, offset: u64, d
                 }
                 image
             };
-            put(stage, dinode, addr, image, extent.fresh || to > old_size);
+            let longer = to > old_size && !mistake!(LongerFileNotOrdered);
+            put(stage, dinode, addr, image, extent.fresh || longer);
         }
     }
     Ok(())

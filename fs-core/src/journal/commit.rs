@@ -81,7 +81,8 @@ impl Journal {
         let revokes = state.running.revokes.len() + change.revokes.len();
         let needed = encode::blocks_needed(self.block_size(), metadata, jdata, revokes);
         let size = self.map.blocks() as usize;
-        let free = size - self.map.distance(state.tail, state.next) as usize;
+        let used = if mistake!(LogOverwritten) { 0 } else { self.map.distance(state.tail, state.next) as usize };
+        let free = size - used;
         needed + SLACK_BLOCKS <= free && (state.running.is_empty() || needed <= size / 5 * 2)
     }
 
@@ -136,6 +137,9 @@ impl Journal {
             }
         }
         state.running.freed.extend(change.bits.iter().filter(|run| run.to == crate::format::rgrp::BlockState::Free));
+        if mistake!(FreedBlockReused) {
+            self.rgrps.release(&std::mem::take(&mut state.running.freed));
+        }
         if change.delta != StatfsDelta::default() {
             state.local.total = state.local.total.wrapping_add(change.delta.total);
             state.local.free = state.local.free.wrapping_add(change.delta.free);

@@ -1,6 +1,7 @@
 //! Making transactions durable: the running one is sealed, the data that it orders written, then its blocks and the
 //! header that commits them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use block::device::{Durability, IoBuf};
@@ -96,14 +97,18 @@ impl Journal {
     /// Device errors, `Withdrawn`.
     pub async fn sync_inode(&self, ino: InodeNo) -> Result<(), FsError> {
         self.write_data(Some(ino)).await?;
-        let number = {
+        let mut number = {
             let state = self.state.lock();
+            let is_in = |inodes: &BTreeSet<InodeNo>| inodes.contains(&ino) && !mistake!(FsyncOfFlushUnderWay);
             if state.running.inodes.contains(&ino) {
                 state.running.number
             } else {
-                state.sealed.as_ref().filter(|(_, inodes)| inodes.contains(&ino)).map_or(0, |(number, _)| *number)
+                state.sealed.as_ref().filter(|(_, inodes)| is_in(inodes)).map_or(0, |(number, _)| *number)
             }
         };
+        if mistake!(FsyncBeforeCommit) {
+            number = 0;
+        }
         self.flush(number).await?;
         self.flush_data().await
     }
@@ -118,13 +123,16 @@ impl Journal {
         // Held until the ordered data is written, so that no other writer has older data of it in flight.
         let data_turn = self.writing_data.lock().await;
         let unfinished = Unfinished { health: &self.disk.health, done: false };
+        let data_turn = Some(data_turn).filter(|_| !mistake!(DataWritersOverlap));
         let Some(sealed) = self.seal(header) else {
             unfinished.done();
             return Ok(());
         };
         let written = async {
-            self.disk.write_sorted(&sealed.ordered).await?;
-            self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
+            if !mistake!(OrderedDataSkipped) {
+                self.disk.write_sorted(&sealed.ordered).await?;
+                self.data_is_written(&sealed.ordered_inodes, &sealed.ordered);
+            }
             drop(data_turn);
             self.write_sealed(&sealed).await
         };
@@ -149,7 +157,7 @@ impl Journal {
             // What was asked for is durable: the running transaction is empty.
             return None;
         }
-        if state.running.counted {
+        if state.running.counted && !mistake!(StatfsNotLogged) {
             self.put_local(state);
         }
         let number = state.running.number;
@@ -166,7 +174,10 @@ impl Journal {
             let target = if *class == LogClass::Metadata { &mut metadata } else { &mut jdata };
             target.push(LogImage { addr: *addr, image, owner: *owner });
         }
-        let revokes: Vec<BlockAddr> = running.revokes.iter().copied().collect();
+        let mut revokes: Vec<BlockAddr> = running.revokes.iter().copied().collect();
+        if mistake!(RevokesForgotten) {
+            revokes.clear();
+        }
         let ordered_inodes: AddrMap<BlockAddr, InodeNo> = running
             .ordered
             .iter()
@@ -194,7 +205,7 @@ impl Journal {
         }
         state.sealed = Some((number, running.inodes));
         // Whatever came in meanwhile keeps the journal dirty.
-        state.clean = header == Header::Clean && blocks == 0 && state.flushed.is_empty();
+        state.clean = header == Header::Clean && blocks == 0 && (state.flushed.is_empty() || mistake!(CleanTooEarly));
         Some(Sealed {
             number,
             metadata,
@@ -229,6 +240,8 @@ impl Journal {
     async fn write_sealed(&self, sealed: &Sealed) -> Result<(), FsError> {
         let encoder = Encoder::new(self.map.jid(), self.block_size(), &sealed.metadata, &sealed.jdata, &sealed.revokes);
         let count = encoder.block_count();
+        #[cfg(mistakes)]
+        self.write_early(sealed).await?;
         let piece = (crate::disk::TRANSFER_BYTES_MAX / self.block_size().bytes()).max(1);
         let mut done = 0;
         while done < count {
@@ -245,9 +258,23 @@ impl Journal {
         }
         // Blocks, and the data that they order, before the header.
         let written = self.data_written.load(Ordering::Acquire);
-        self.disk.flush().await?;
+        if !mistake!(NoFlushBeforeHeader) {
+            self.disk.flush().await?;
+        }
         self.data_flushed.fetch_max(written, Ordering::AcqRel);
         self.write_header(sealed).await
+    }
+
+    /// Two mistakes: what belongs behind the header goes in place before it.
+    #[cfg(mistakes)]
+    async fn write_early(&self, sealed: &Sealed) -> Result<(), FsError> {
+        let is_rgrp = |image: &LogImage| {
+            meta::header(&image.image).is_some_and(|header| header.kind.get() == meta::BlockKind::RGRP.0)
+        };
+        let is_early = |image: &&LogImage| mistake!(InPlaceBeforeCommit) || (mistake!(BitmapsEarly) && is_rgrp(image));
+        let early = sealed.metadata.iter().filter(is_early);
+        let early: Vec<_> = early.map(|image| (image.addr, image.image.clone())).collect();
+        self.disk.write_sorted(&early).await
     }
 
     async fn write_header(&self, sealed: &Sealed) -> Result<(), FsError> {
@@ -275,13 +302,18 @@ impl Journal {
                 local: sealed.local,
             },
         );
-        self.disk.write(addr, block, Durability::Durable).await
+        let durability = if mistake!(HeaderNotDurable) { Durability::Cached } else { Durability::Durable };
+        self.disk.write(addr, block, durability).await
     }
 
     /// The header is durable: the images may go to their places, the freed blocks to others.
     async fn complete(&self, sealed: Sealed) {
         // A checkpoint under way may be writing a block that was freed: its write must end before the block is reused.
-        let checkpoint = if sealed.freed.is_empty() { None } else { Some(self.checkpointing.lock().await) };
+        let checkpoint = if sealed.freed.is_empty() || mistake!(FreedBlockUnderWay) {
+            None
+        } else {
+            Some(self.checkpointing.lock().await)
+        };
         let mut state = self.state.lock();
         let state = &mut *state;
         let mut remaining = 0;
@@ -296,7 +328,7 @@ impl Journal {
         if remaining > 0 {
             state.flushed.push_back(Flushed { number: sealed.number, start: sealed.start, remaining });
         }
-        for addr in &sealed.revokes {
+        for addr in sealed.revokes.iter().filter(|_| !mistake!(FreedBlockCheckpointed)) {
             if let Some(old) = state.due.remove(addr) {
                 self.cache.unpin(*addr);
                 less_remaining(&mut state.flushed, old.flush);
@@ -316,5 +348,11 @@ impl Journal {
             state.flushed.pop_front();
         }
         state.tail_next = state.flushed.front().map_or(head, |flushed| flushed.start);
+        if mistake!(TailTooFar) {
+            state.tail_next = head;
+        }
+        if mistake!(TailMovedEarly) {
+            state.tail = state.tail_next;
+        }
     }
 }

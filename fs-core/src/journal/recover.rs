@@ -112,6 +112,10 @@ impl Recovery<'_> {
         }
         chain.finish(&mut records)?;
         records.drain(..).for_each(|record| replay.push(record));
+        #[cfg(mistakes)]
+        if mistake!(ReplayWithoutEnd) {
+            crate::mistakes::go_beyond(self.device, self.journal, &head, &mut replay).await?;
+        }
         Ok(Log { head, plan: replay.finish() })
     }
 
@@ -124,6 +128,10 @@ impl Recovery<'_> {
         // The log was read, which does not mean that it would survive a power cut: its images must not be in place by
         // halves with nothing to complete them from.
         self.device.flush().await?;
+        let header = self.close(head);
+        if mistake!(ReplayClosesFirst) {
+            self.write_header(&header).await?;
+        }
         let mut left = plan.images.as_slice();
         while let Some((_, first)) = left.first() {
             let end = first.at.saturating_add(BATCH_BYTES >> self.journal.block_size().shift());
@@ -131,18 +139,12 @@ impl Recovery<'_> {
             self.copy(head.header.tail, batch).await?;
             left = rest;
         }
-        self.device.flush().await?;
-
-        let header = self.close(head);
-        let size = self.journal.block_size();
-        let mut block = IoBuf::zeroed(size.bytes());
-        if self.checksums_hold {
-            log::write_header(&mut block, &header);
-        } else {
-            log::write_header_unstamped(&mut block, &header);
+        if !mistake!(ReplayWithoutFlush) {
+            self.device.flush().await?;
         }
-        self.device.write(header.addr << size.shift(), block, Durability::Durable).await?;
-        self.device.flush().await?;
+        if !mistake!(ReplayClosesFirst) {
+            self.write_header(&header).await?;
+        }
         Ok(Replayed {
             blocks: plan.images.len() as u64,
             revoked: plan.revoked,
@@ -152,6 +154,20 @@ impl Recovery<'_> {
             sequence: header.sequence,
             position: header.blkno,
         })
+    }
+
+    /// Writes the header that closes the log.
+    async fn write_header(&self, header: &NewHeader) -> Result<(), FsError> {
+        let size = self.journal.block_size();
+        let mut block = IoBuf::zeroed(size.bytes());
+        if self.checksums_hold {
+            log::write_header(&mut block, header);
+        } else {
+            log::write_header_unstamped(&mut block, header);
+        }
+        self.device.write(header.addr << size.shift(), block, Durability::Durable).await?;
+        self.device.flush().await?;
+        Ok(())
     }
 
     /// The header that closes a log which ended at `head`.

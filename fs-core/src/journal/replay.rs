@@ -80,7 +80,7 @@ impl Replay {
                 }
             }
             Record::Revoked { home } => {
-                if self.latest.remove(&home).is_some() {
+                if !mistake!(ReplayIgnoresRevokes) && self.latest.remove(&home).is_some() {
                     self.revoked += 1;
                 }
             }
@@ -103,6 +103,9 @@ impl Replay {
         }
         let mut images: Vec<(BlockAddr, Image)> = self.latest.into_iter().collect();
         images.sort_unstable_by_key(|(_, image)| image.at);
+        if mistake!(ReplayForgetsBlock) {
+            images.pop();
+        }
         Plan { images, revoked: self.revoked, skipped: self.skipped, owners }
     }
 }

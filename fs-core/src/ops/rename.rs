@@ -219,6 +219,11 @@ async fn replace(
     let volume = locked.volume;
     let mut stage = Stage::new(volume, from.dir).on_behalf_of(locked.caller);
     dir::remove(&mut stage, locked.get(from.dir)?, from.name).await?;
+    if mistake!(RenameInTwo) {
+        write_back(&mut locked, &mut stage, &[from.dir]).await?;
+        let number = std::mem::replace(&mut stage, Stage::new(volume, from.dir)).commit().await?;
+        volume.journal.flush(number).await?;
+    }
     stage.set_owner(to.dir);
     match &target {
         Some(_) => drop(dir::replace(&mut stage, locked.get(to.dir)?, to.name, source).await?),

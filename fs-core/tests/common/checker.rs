@@ -41,7 +41,12 @@ pub(crate) async fn errors_with_quotas(device: Arc<dyn BlockDevice>) -> Vec<Stri
 /// What is wrong with a volume, notes left out; empty for a sound one.
 pub(crate) async fn errors(device: Arc<dyn BlockDevice>) -> Vec<String> {
     let (report, findings) = findings(device).await;
-    lines(&report, &findings, |rule| rule.severity() == Severity::Error)
+    errors_among(&report, &findings)
+}
+
+/// The same, of what was found.
+pub(crate) fn errors_among(report: &Report, findings: &[Finding]) -> Vec<String> {
+    lines(report, findings, |rule| rule.severity() == Severity::Error)
 }
 
 fn lines(report: &Report, findings: &[Finding], counts: impl Fn(&Rule) -> bool) -> Vec<String> {
