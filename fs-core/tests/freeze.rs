@@ -1,6 +1,6 @@
 //! A volume that is frozen, or made read-only, while it is mounted.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::panic)] // a test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, clippy::panic)] // a test
 
 mod common;
 
