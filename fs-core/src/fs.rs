@@ -225,15 +225,23 @@ impl Fs {
                 }
                 Woken::Quantum => {
                     quantum = self.quota_quantum();
-                    self.changing(quota::sync(&self.volume)).await
+                    self.if_open(quota::sync(&self.volume)).await
                 }
-                Woken::Orphan => self.changing(self.volume.delete_orphans()).await.map(drop),
+                Woken::Orphan => self.if_open(async { self.volume.delete_orphans().await.map(drop) }).await,
                 Woken::Pressure => journal.work_ahead().await,
                 Woken::Stop => return,
             };
             if !self.goes_on(done) {
                 return;
             }
+        }
+    }
+
+    /// Work that can as well be done later: not while changes are held back or refused. Commits must not wait for it.
+    async fn if_open(&self, work: impl Future<Output = Result<(), FsError>>) -> Result<(), FsError> {
+        match self.volume.gate.try_pass() {
+            Some(_passage) if !self.volume.is_read_only() => work.await,
+            _ => Ok(()),
         }
     }
 

@@ -61,6 +61,25 @@ async fn close(fs: Arc<Fs>, disk: &Arc<ForkDisk>, story: &str) {
     assert_sound(disk, story);
 }
 
+/// A tree with many holes takes more steps than it has blocks.
+#[test]
+fn a_file_of_few_blocks_far_apart_is_filled() {
+    run(async {
+        let disk = Arc::new(new_volume(Maker::Lunfs, BlockSize::new(512).unwrap()).await);
+        let fs = mount(disk.clone(), 8 << 20, false).await.unwrap();
+        let ino = new_file(&fs, "sparse").await;
+        // The number of blocks below one pointer of the dinode.
+        let span = 61 * 61;
+        for number in [1, 3, 5] {
+            write_all(&fs, ino, (span * number + 30 * 61 + 30) * 512, b"x").await.unwrap();
+        }
+        fallocate(&fs, ino, 0, 7 * span * 512, ALLOCATE).await.unwrap();
+        assert!(fs.withdrawn().is_none());
+        assert_eq!(fs.seek(ino, 0, SeekTarget::Hole).await.unwrap(), 7 * span * 512);
+        close(fs, &disk, "few blocks").await;
+    });
+}
+
 /// One random change of a file and of its model.
 async fn change(fs: &Fs, ino: InodeNo, content: &mut Vec<u8>, rng: &mut Rng, block: u64) {
     let limit = 200 * block;

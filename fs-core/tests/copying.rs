@@ -141,6 +141,28 @@ fn one_call_never_takes_long_and_ends_when_its_process_is_interrupted() {
 }
 
 #[test]
+fn what_is_not_reported_as_copied_is_as_it_was() {
+    run(async {
+        let disk = Arc::new(new_volume(Maker::Lunfs, BlockSize::MAX).await);
+        let fs = mount(disk.clone(), 8 << 20, false).await.unwrap();
+        let (source, target) = (new_file(&fs, "source").await, new_file(&fs, "target").await);
+        // A hole that takes more than one step, and ends within a block.
+        let hole = (8 << 20) + 100;
+        let size = SetAttr { size_bytes: Some(hole), ..SetAttr::default() };
+        fs.setattr(source, &size, ROOT).await.unwrap();
+        let before = pattern(1, 9 << 20);
+        write_all(&fs, target, 0, &before).await.unwrap();
+        let (from, to) = (Spot { ino: source, offset: 0 }, Spot { ino: target, offset: 0 });
+        let done = fs.copy_range(from, to, hole, ROOT, &|| false).await.unwrap() as usize;
+        assert!(done > 0 && (done as u64) < hole, "{done} bytes: not what this test is about");
+        let after = read_whole(&fs, target).await.unwrap();
+        assert!(after[..done].iter().all(|byte| *byte == 0));
+        assert!(after[done..] == before[done..]);
+        close(fs, &disk, "a hole in part").await;
+    });
+}
+
+#[test]
 fn what_cannot_be_copied_is_refused_and_a_full_volume_says_so() {
     run(async {
         let disk = Arc::new(new_volume(Maker::Lunfs, BlockSize::MAX).await);

@@ -26,6 +26,8 @@ impl Fs {
     pub fn thaw(&self) -> bool {
         let was_frozen = self.volume.gate.open();
         if was_frozen {
+            // What has been put off.
+            self.volume.refs.wake.notify_one();
             tracing::info!("thawed");
         }
         was_frozen
@@ -66,6 +68,7 @@ impl Fs {
             } else {
                 self.volume.disk.health.check()?;
                 self.volume.read_only.store(false, Ordering::Relaxed);
+                self.volume.refs.wake.notify_one();
             }
             Ok(())
         })

@@ -162,20 +162,20 @@ async fn next_extents(
 /// How many of the logical blocks from `first` up to `end` have no place yet. Stops when that is more than `enough`.
 ///
 /// # Errors
-/// `DinodeBlocks` for a tree with more arrays of pointers than `arrays_max`, which has one of them twice; errors of
-/// reading the tree.
+/// `DinodeBlocks` for a tree that takes more than `steps_max` steps, each to the end of a lowest array or of a hole: it
+/// has an array twice; errors of reading the tree.
 pub async fn missing_blocks(
     blocks: &impl Blocks,
     dinode: &Dinode,
     first: u64,
     end: u64,
     enough: u64,
-    arrays_max: u64,
+    steps_max: u64,
 ) -> Result<u64, FsError> {
-    let (mut block, mut missing, mut arrays) = (first, 0_u64, 0_u64);
+    let (mut block, mut missing, mut steps) = (first, 0_u64, 0_u64);
     while block < end && missing <= enough {
-        arrays += 1;
-        if arrays > arrays_max {
+        steps += 1;
+        if steps > steps_max {
             return Err(CorruptKind::DinodeBlocks { blocks: dinode.blocks }.at(dinode.ino.addr()));
         }
         let mut found = Vec::new();

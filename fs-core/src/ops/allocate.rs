@@ -62,12 +62,13 @@ async fn check_room(volume: &Volume, ino: InodeNo, range: &Range<u64>, how: Allo
     check(&dinode, how)?;
     let block_bytes = volume.block_size().bytes_u64();
     let free = u64::try_from(volume.counts().free).unwrap_or(0);
-    let arrays_max = dinode.blocks.min(volume.rgrps.blocks_total()).saturating_add(2);
+    // Steps through the tree of a sound file: one for each lowest array, and one for each hole between arrays.
+    let steps_max = dinode.blocks.min(volume.rgrps.blocks_total()).saturating_mul(2).saturating_add(2);
     let (first, end) = (range.start / block_bytes, range.end.div_ceil(block_bytes));
     if fits_dinode(volume, &dinode, range) {
         return Ok(());
     }
-    let missing = map::missing_blocks(&*volume.cache, &dinode, first, end, free, arrays_max).await?;
+    let missing = map::missing_blocks(&*volume.cache, &dinode, first, end, free, steps_max).await?;
     if missing > free { Err(FsError::NoSpace) } else { Ok(()) }
 }
 
@@ -234,7 +235,12 @@ pub(super) async fn punch(
         // What is left of the last block is nobody's.
         end = end.max(dinode.size.div_ceil(block_bytes));
     }
-    zero_edges(stage, dinode, range, end).await?;
+    // In order, so that nothing has changed behind the place that is returned.
+    let head_end = first.saturating_mul(block_bytes).min(range.end);
+    zero_edges(stage, dinode, &(range.start..head_end), end).await?;
     let next = punch::punch_step(stage, dinode, first, end).await?;
+    if next.is_none() {
+        zero_edges(stage, dinode, &(head_end..range.end), end).await?;
+    }
     Ok(next.map(|block| block.saturating_mul(block_bytes)))
 }

@@ -59,6 +59,9 @@ pub async fn accessed(volume: &Volume, dinode: &Dinode) -> Result<(), FsError> {
     }
     // Nor is it worth waiting for, if the volume is frozen.
     let Some(_passage) = volume.gate.try_pass() else { return Ok(()) };
+    if volume.is_read_only() {
+        return Ok(());
+    }
     let (_guard, mut dinode) = volume.lock_inode(dinode.ino, Mode::Exclusive).await?;
     let mut stage = Stage::new(volume, dinode.ino);
     dinode.atime = stage.time();
@@ -94,8 +97,9 @@ pub async fn write(
         truncate::finish(volume, ino).await?;
     }
     let start = if how.append { dinode.size } else { offset };
-    // Who could open it only to append may have mapped it, or have given the flag of the descriptor back.
-    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size {
+    // Who could open it only to append may have given the flag of the descriptor back. What was mapped before the flag was
+    // set comes from a cache, and is not refused either.
+    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size && !how.from_cache {
         return Err(FsError::NotPermitted("the file is append-only"));
     }
     if start > i64::MAX.unsigned_abs() {

@@ -255,6 +255,10 @@ pub async fn set(volume: &Volume, id: QuotaId, change: &SetQuota) -> Result<Quot
     };
     signed(change.limit_blocks)?;
     signed(change.warn_blocks)?;
+    if change.used_blocks.is_some() && !volume.quotas.mode().accounts() {
+        // What is still in the change files is not known, and would be added to it later.
+        return Err(FsError::Unsupported("setting what is in use, on a mount that does not count"));
+    }
     let used = signed(change.used_blocks)?;
     let ino = volume.quotas.file()?;
     let held = accounts::hold(volume, &[id]).await?;

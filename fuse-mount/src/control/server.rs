@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_core::error::{FsError, one_line};
 use fs_core::fs::Fs;
@@ -17,6 +18,10 @@ use super::{Command, LINE_MAX_BYTES, Outcome, Refusal, Request, Response, VERSIO
 
 /// Connections of users without privileges that are served at a time.
 const CLIENTS_MAX: usize = 32;
+/// How long one of them may take for a request: others wait for the place.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long nobody is let in after a connection could not be taken: what is missing comes back with time only.
+const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 
 /// A socket that can be connected to. It is taken away when this is dropped.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Serves until it is dropped; the future ends only if nobody can connect any more.
+    /// Serves as long as the future is polled.
     pub(crate) fn serve(&mut self, served: Served) -> impl Future<Output = ()> + Send + 'static {
         let listener = self.listener.take();
         async move {
@@ -57,8 +62,10 @@ impl Socket {
                 let stream = match listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        tracing::warn!(%error, "the control socket cannot be used any more");
-                        return;
+                        // No descriptor is left, for example. Whoever waits for a thaw must be able to come again.
+                        tracing::warn!(%error, "the control socket cannot take a connection");
+                        tokio::time::sleep(AFTER_A_FAILURE).await;
+                        continue;
                     }
                 };
                 let Ok(is_root) = stream.peer_cred().map(|peer| peer.uid() == 0) else { continue };
@@ -93,7 +100,13 @@ impl Served {
         let mut reader = BufReader::new(reader);
         loop {
             let mut line = Vec::new();
-            (&mut reader).take(LINE_MAX_BYTES).read_until(b'\n', &mut line).await?;
+            let mut limited = (&mut reader).take(LINE_MAX_BYTES);
+            let read = limited.read_until(b'\n', &mut line);
+            if is_root {
+                read.await?;
+            } else {
+                tokio::time::timeout(REQUEST_MAX, read).await??;
+            }
             if line.is_empty() {
                 return Ok(());
             }

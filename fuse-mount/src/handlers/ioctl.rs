@@ -25,7 +25,7 @@ impl Handlers {
                 set.map(|()| IoctlAnswer::Done)
             }
             Ioctl::Quota { command, record } => {
-                return self.quota_ioctl(command, &record, process).await.map(IoctlAnswer::Quota);
+                return self.quota_ioctl(command, &record, asker).await.map(IoctlAnswer::Quota);
             }
             Ioctl::Label => Ok(IoctlAnswer::Label(self.fs.label())),
             Ioctl::SetLabel(label) => self.fs.set_label(&label, capabilities).await.map(|()| IoctlAnswer::Done),

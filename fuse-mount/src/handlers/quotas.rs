@@ -1,14 +1,15 @@
-//! Quotas, as [`crate::quota`] asks for them: root may do everything, others may see what is theirs.
+//! Quotas, as [`crate::quota`] asks for them: who has CAP_SYS_ADMIN may do everything, others may see what is theirs.
 
 use fs_core::quota::{Kind, Mode, Quota, QuotaId, SetQuota};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Handlers, refused};
-use crate::kernel::{Errno, Process};
+use crate::kernel::{Asker, Errno};
 use crate::quota::{Record, command, kind, mode, set};
 
-fn is_root(process: Process) -> Result<(), Errno> {
-    if process.caller.uid == 0 { Ok(()) } else { Err(Errno::PERM) }
+/// As quotactl(2) asks for it.
+fn may_administer(asker: Asker) -> Result<(), Errno> {
+    if asker.capabilities.system { Ok(()) } else { Err(Errno::PERM) }
 }
 
 /// Whom a record is about.
@@ -20,12 +21,12 @@ fn id_of(record: &Record) -> Result<QuotaId, Errno> {
     }
 }
 
-fn may_see(id: QuotaId, process: Process) -> Result<(), Errno> {
+fn may_see(id: QuotaId, asker: Asker) -> Result<(), Errno> {
     let is_own = match id.kind {
-        Kind::User => process.caller.uid == id.id,
-        Kind::Group => process.is_member(id.id),
+        Kind::User => asker.process.caller.uid == id.id,
+        Kind::Group => asker.process.is_member(id.id),
     };
-    if is_own { Ok(()) } else { is_root(process) }
+    if is_own { Ok(()) } else { may_administer(asker) }
 }
 
 fn change(record: &Record) -> Result<SetQuota, Errno> {
@@ -43,27 +44,27 @@ fn change(record: &Record) -> Result<SetQuota, Errno> {
 #[allow(clippy::missing_errors_doc)] // all return what the operation's error says
 impl Handlers {
     /// The commands of [`crate::quota::command`], on any directory or file of the volume.
-    pub(super) async fn quota_ioctl(&self, command: u32, data: &[u8], process: Process) -> Result<Vec<u8>, Errno> {
+    pub(super) async fn quota_ioctl(&self, command: u32, data: &[u8], asker: Asker) -> Result<Vec<u8>, Errno> {
         let record = || Record::read_from_bytes(data).map_err(|_| Errno::INVAL);
         match command {
             command::GET => {
                 let id = id_of(&record()?)?;
-                may_see(id, process)?;
+                may_see(id, asker)?;
                 Ok(self.quota_record(&self.fs.quota(id).await.map_err(refused)?))
             }
             command::NEXT => {
-                is_root(process)?;
+                may_administer(asker)?;
                 let found = self.fs.quota_next(id_of(&record()?)?).await.map_err(refused)?;
                 Ok(self.quota_record(&found.ok_or(Errno::NOENT)?))
             }
             command::SET => {
-                is_root(process)?;
+                may_administer(asker)?;
                 let record = record()?;
                 let set = self.fs.set_quota(id_of(&record)?, &change(&record)?).await.map_err(refused)?;
                 Ok(self.quota_record(&set))
             }
             command::SYNC => {
-                is_root(process)?;
+                may_administer(asker)?;
                 self.fs.sync_quotas().await.map_err(refused)?;
                 Ok(Vec::new())
             }

@@ -129,7 +129,7 @@ impl Ioctl {
 
     /// Whether it matters what its process may do.
     pub(super) const fn is_privileged(&self) -> bool {
-        matches!(self, Self::SetFlags { .. } | Self::SetLabel(_) | Self::Trim(_))
+        matches!(self, Self::SetFlags { .. } | Self::SetLabel(_) | Self::Trim(_) | Self::Quota { .. })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `mount -o remount`: read-only, writable again, and the flags that are the kernel's.
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::MountFlags;
 
 use super::{syscall, umount};
@@ -19,6 +20,12 @@ pub fn remount(request: &MountRequest) -> Result<(), MountError> {
     }
     let mount = umount::find(&request.target)?;
     let daemon = Daemon::of(&mount.point).map_err(|error| refused(request, error))?;
+    // The kernel would write out what it holds back, and wait for a thaw.
+    if daemon.volume().map_err(|error| refused(request, error))?.frozen {
+        return Err(MountError::Frozen { path: mount.point });
+    }
+    let was_read_only =
+        rustix::fs::statvfs(&mount.point).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY));
     let (flags, read_only) = (request.options.flags, request.options.fs.read_only);
     let change = |read_only| daemon.call(Command::ReadOnly { read_only }).map_err(|error| refused(request, error));
     let kernel = |flags: MountFlags| {
@@ -29,7 +36,9 @@ pub fn remount(request: &MountRequest) -> Result<(), MountError> {
     if read_only {
         kernel(flags)?;
         if let Err(error) = change(true) {
-            kernel(flags - MountFlags::RDONLY)?;
+            if !was_read_only {
+                kernel(flags - MountFlags::RDONLY)?;
+            }
             return Err(error);
         }
     } else {
