@@ -39,6 +39,7 @@ pub fn every_operation(root: &Path) {
     open_without_a_name(&root.join("orphans"));
     mappings_and_direct_io(&root.join("mappings"));
     permissions(&root.join("permissions"));
+    ranges_and_flags(&root.join("ranges"));
     what_is_not_there(&root.join("absent"));
 }
 
@@ -402,8 +403,31 @@ fn what_is_not_there(dir: &Path) {
         return;
     }
     let path = dir.join("f");
-    let file = File::create(&path).unwrap();
-    fails!(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 4096), OPNOTSUPP);
+    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    fails!(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::COLLAPSE_RANGE, 0, 4096), OPNOTSUPP);
     fails!(rustix::fs::open(dir, OFlags::TMPFILE | OFlags::WRONLY, Mode::from(0o600)), OPNOTSUPP);
-    fails!(rustix::fs::ioctl_getflags(&file), NOTTY);
+    fails!(rustix::fs::ioctl_ficlone(&file, &file), OPNOTSUPP);
+}
+
+/// A range that is allocated, copied and punched, and flags. What they do in detail has suites of its own.
+fn ranges_and_flags(dir: &Path) {
+    use rustix::fs::{FallocateFlags, IFlags};
+    fs::create_dir(dir).unwrap();
+    let open = |name| File::options().read(true).write(true).create(true).truncate(true).open(dir.join(name)).unwrap();
+    let (source, target) = (open("source"), open("target"));
+    source.write_all_at(&[7; 100_000], 0).unwrap();
+    rustix::fs::fallocate(&target, FallocateFlags::empty(), 0, 300_000).unwrap();
+    assert_eq!(target.metadata().unwrap().len(), 300_000);
+    let (mut from, mut to) = (0, 100_000);
+    assert_eq!(
+        rustix::fs::copy_file_range(&source, Some(&mut from), &target, Some(&mut to), 100_000).unwrap(),
+        100_000
+    );
+    rustix::fs::fallocate(&target, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 150_000, 1000).unwrap();
+    let content = fs::read(dir.join("target")).unwrap();
+    let is_copied = |at: usize| (100_000..200_000).contains(&at) && !(150_000..151_000).contains(&at);
+    assert!(content.iter().enumerate().all(|(at, byte)| *byte == if is_copied(at) { 7 } else { 0 }));
+    let flags = rustix::fs::ioctl_getflags(&target).unwrap();
+    rustix::fs::ioctl_setflags(&target, flags | IFlags::NOATIME).unwrap();
+    assert_eq!(rustix::fs::ioctl_getflags(&target).unwrap(), flags | IFlags::NOATIME);
 }
