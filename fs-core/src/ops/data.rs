@@ -97,9 +97,8 @@ pub async fn write(
         truncate::finish(volume, ino).await?;
     }
     let start = if how.append { dinode.size } else { offset };
-    // Who could open it only to append may have given the flag of the descriptor back. What was mapped before the flag was
-    // set comes from a cache, and is not refused either.
-    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size && !how.from_cache {
+    // Who could open it only to append may have mapped it, or have given the flag of the descriptor back.
+    if dinode.flags & flags::APPENDONLY != 0 && start < dinode.size {
         return Err(FsError::NotPermitted("the file is append-only"));
     }
     if start > i64::MAX.unsigned_abs() {
