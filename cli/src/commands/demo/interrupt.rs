@@ -1,7 +1,7 @@
 //! Ctrl-C and other signals that end a program: everything is taken down before it ends.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,8 +9,21 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::place::Place;
 
-/// A signal came, and a thread is cleaning up.
-static CLEANING_UP: AtomicBool = AtomicBool::new(false);
+/// How far the end is that a signal asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// No signal came.
+    NotAsked,
+    /// A thread is cleaning up, and the demo may still be in a step.
+    Asked,
+    /// The demo has stopped, and makes nothing more.
+    Stopped,
+}
+
+static END: Mutex<End> = Mutex::new(End::NotAsked);
+static END_CHANGED: Condvar = Condvar::new();
+/// Longest wait for the demo to stop by itself: it looks before each file and after each command.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// From now on signals that would end this process make it clean up `place` first.
 pub(super) fn clean_up_on_signals(place: Place) -> anyhow::Result<()> {
@@ -31,8 +44,16 @@ pub(super) fn clean_up_on_signals(place: Place) -> anyhow::Result<()> {
                 _ = hangup.recv() => 1,
             }
         });
-        CLEANING_UP.store(true, Ordering::SeqCst);
-        let cleaned = place.clean_up();
+        set(End::Asked);
+        // First it has to stop: a mount that is on its way would come after all was taken down, and a file that is
+        // being copied would fall into the empty folder below. What does not stop waits for a volume that hangs.
+        let stopped = wait_until_stopped();
+        let cleaned = place.take_down().and_then(|()| {
+            if !stopped {
+                wait_until_stopped();
+            }
+            place.clean_up()
+        });
         let line = match cleaned {
             Ok(()) => format!("{} is gone", place.dir().display()),
             Err(error) => format!("{error:#}"),
@@ -45,9 +66,28 @@ pub(super) fn clean_up_on_signals(place: Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a step meets while everything is taken down is no news; the end is near.
-pub(super) fn wait_if_cleaning_up() {
-    while CLEANING_UP.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(100));
+fn set(end: End) {
+    *END.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    END_CHANGED.notify_all();
+}
+
+/// Waits until the demo has stopped, and says whether it has.
+fn wait_until_stopped() -> bool {
+    let end = END.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = END_CHANGED.wait_timeout_while(end, STOP_MAX, |end| *end != End::Stopped);
+    *waited.unwrap_or_else(PoisonError::into_inner).0 == End::Stopped
+}
+
+/// Stops here for good if a signal came: what a step meets while everything is taken down is no news, and this process
+/// ends as soon as all is gone.
+pub(super) fn stop_if_asked() {
+    let mut end = END.lock().unwrap_or_else(PoisonError::into_inner);
+    if *end == End::NotAsked {
+        return;
+    }
+    *end = End::Stopped;
+    END_CHANGED.notify_all();
+    loop {
+        end = END_CHANGED.wait(end).unwrap_or_else(PoisonError::into_inner);
     }
 }

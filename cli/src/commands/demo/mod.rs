@@ -73,7 +73,7 @@ impl Run for Demo {
         interrupt::clean_up_on_signals(place.clone())?;
         let mut steps = Steps::new(self.format);
         let played = play(&place, &mut steps, self.keep);
-        interrupt::wait_if_cleaning_up();
+        interrupt::stop_if_asked();
         let cleaned = if self.keep { keep(&place, &mut steps) } else { clean_up(&place, &mut steps) };
         steps.finish(played.and(cleaned))
     }
@@ -128,6 +128,7 @@ fn kill_under_load(place: &Place, steps: &mut Steps) -> anyhow::Result<Acknowled
             if started.elapsed() > LOAD_TIME_MAX || load.has_failed() {
                 break;
             }
+            interrupt::stop_if_asked();
             std::thread::sleep(Duration::from_millis(20));
         }
         let text = format!("{WRITERS} writers, {} writes acknowledged so far", load.acknowledged());

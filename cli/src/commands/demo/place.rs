@@ -146,8 +146,8 @@ impl Place {
         Ok(number)
     }
 
-    /// Ends the daemon, takes the volume out of the tree, removes the folder. Needs nothing to be as it should.
-    pub(super) fn clean_up(&self) -> anyhow::Result<()> {
+    /// Ends the daemon, and takes the volume out of the tree. Needs nothing to be as it should.
+    pub(super) fn take_down(&self) -> anyhow::Result<()> {
         // A signal may come while the demo cleans up by itself: the second then finds nothing to do.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock();
@@ -162,6 +162,12 @@ impl Place {
                 Err(error) => return Err(error).with_context(|| format!("unmounting {}", self.mounted().display())),
             }
         }
+        Ok(())
+    }
+
+    /// Takes everything down, and removes the folder.
+    pub(super) fn clean_up(&self) -> anyhow::Result<()> {
+        self.take_down()?;
         // This removes an empty folder only: should the volume still be mounted there, its files are in no danger.
         match fs::remove_dir(self.mounted()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

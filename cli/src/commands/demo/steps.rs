@@ -38,7 +38,7 @@ impl Steps {
     ) -> anyhow::Result<T> {
         let started = Instant::now();
         let result = act();
-        super::interrupt::wait_if_cleaning_up();
+        super::interrupt::stop_if_asked();
         let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok((value, text)) => {

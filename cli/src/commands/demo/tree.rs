@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid};
 
-use super::content;
+use super::{content, interrupt};
 
 /// Entries of the system's own files that are copied at most.
 const SYSTEM_ENTRIES_MAX: u64 = 3000;
@@ -30,6 +30,7 @@ pub(super) fn generate(dir: &Path) -> anyhow::Result<()> {
         let mut seed = 0;
         let mut file = |path: PathBuf, len: usize| {
             seed += 1;
+            interrupt::stop_if_asked();
             fs::write(path, content::bytes(seed, len))
         };
         let sizes = dir.join("sizes");
@@ -132,6 +133,7 @@ impl Copied {
             if budget.entries == 0 {
                 break;
             }
+            interrupt::stop_if_asked();
             let (from, to) = (entry.path(), to.join(entry.file_name()));
             let kind = entry.file_type().with_context(|| format!("looking at {}", from.display()))?;
             if kind.is_dir() {
@@ -180,6 +182,7 @@ impl Copied {
             *listed.entry(to.parent().unwrap_or(to)).or_default() += 1;
         }
         for (from, to) in &self.pairs {
+            interrupt::stop_if_asked();
             if let Some(difference) = differs(from, to)? {
                 bail!("{} is not like {}: {difference}", to.display(), from.display());
             }
