@@ -3,7 +3,8 @@
 //!
 //! A few volumes are made once; each variant is a copy of one of them with a little damage, which is opened, walked,
 //! written to and closed; the checker looks at some of them first. `LUNFS_DAMAGED=20000` tries so many variants,
-//! `LUNFS_DAMAGED_SEED=77` one of them again.
+//! `LUNFS_DAMAGED_SEED=77` one of them again. mkfs.gfs2 makes another volume each time, so the image of a variant of its
+//! volumes that fails is kept, and `LUNFS_DAMAGED_IMAGE` puts it in the place of what the seed would make.
 
 // A test. Unsafe: an allocator that counts.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::damage::{ACL, Base, attribute, damage, make_bases};
-use common::{ACCESS, DEFAULT, Maker, ROOT, Rng, Step, checker, mount, pattern, read_whole, run};
+use common::{ACCESS, DEFAULT, ForkDisk, Maker, ROOT, Rng, Step, checker, mount, pattern, read_whole, run};
 use fs_core::attr::{
     Allocation, Attr, Capabilities, DirEntry, FileKind, InodeFlags, OpenFlags, RenameMode, SeekTarget, SetAttr,
     SetXattr, WriteFlags,
@@ -274,6 +275,13 @@ fn variant(bases: &[Base], seed: u64) -> Outcome {
     if std::env::var_os("LUNFS_DAMAGED_SEED").is_some() {
         eprintln!("{story}");
     }
+    // Independent of how many numbers the damage took.
+    let mut rng = Rng(!seed);
+    let disk = match std::env::var_os("LUNFS_DAMAGED_IMAGE") {
+        Some(image) => Arc::new(ForkDisk::from_bytes(&std::fs::read(image).unwrap())),
+        None => disk,
+    };
+    let damaged = disk.fork();
     let landmarks = base.landmarks(&disk);
     let before = USED.get();
     PEAK.set(before);
@@ -313,12 +321,15 @@ fn variant(bases: &[Base], seed: u64) -> Outcome {
     let peak = PEAK.get() - before;
     // A log may say that something goes there; a pointer of a file may not.
     let moved = landmarks != base.landmarks(&disk) && !base.name.ends_with("dirty");
-    match outcome {
-        Ok(_) if moved => panic!("{story}: file data was written over the volume's skeleton"),
-        Ok(outcome) if peak <= MEMORY_MAX => Outcome { peak, ..outcome },
-        Ok(_) => panic!("{story}: takes {peak} bytes"),
-        Err(_) => panic!("{story}: see above"),
-    }
+    let complaint = match outcome {
+        Ok(_) if moved => "file data was written over the volume's skeleton".to_owned(),
+        Ok(outcome) if peak <= MEMORY_MAX => return Outcome { peak, ..outcome },
+        Ok(_) => format!("takes {peak} bytes"),
+        Err(_) => "see above".to_owned(),
+    };
+    let image = std::env::temp_dir().join(format!("damaged-{seed}.img"));
+    damaged.save(&image);
+    panic!("{story}: {complaint}; LUNFS_DAMAGED_SEED={seed} LUNFS_DAMAGED_IMAGE={}", image.display());
 }
 
 #[test]
@@ -338,7 +349,8 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
         return;
     }
     let count = number("LUNFS_DAMAGED").unwrap_or(2000);
-    let (next, mounted, withdrawn, largest) = <(AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
+    let (next, mounted, withdrawn) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
+    let largest = Mutex::new((0, 0));
     let (failed, rules) = (Mutex::new(Vec::new()), Mutex::new(HashSet::new()));
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(8));
     std::thread::scope(|scope| {
@@ -354,7 +366,8 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
                             mounted.fetch_add(u64::from(outcome.mounted), Ordering::Relaxed);
                             withdrawn.fetch_add(u64::from(outcome.withdrawn), Ordering::Relaxed);
                             rules.lock().extend(outcome.broken);
-                            largest.fetch_max(outcome.peak.max(0) as u64, Ordering::Relaxed);
+                            let mut largest = largest.lock();
+                            *largest = (*largest).max((outcome.peak >> 10, seed));
                         }
                         Err(_) => failed.lock().push(seed),
                     }
@@ -365,8 +378,9 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
     let (failed, rules) = (failed.into_inner(), rules.into_inner().len() as u64);
     let (mounted, withdrawn) = (mounted.into_inner(), withdrawn.into_inner());
     println!(
-        "{count} variants: {mounted} mounted, {withdrawn} of them withdrew, {rules} different rules broken; at most {} KiB of memory",
-        largest.into_inner() >> 10
+        "{count} variants: {mounted} mounted, {withdrawn} of them withdrew, {rules} different rules broken; at most {} KiB of memory (variant {})",
+        largest.lock().0,
+        largest.lock().1
     );
     // A test that mounts nothing, or damages nothing that matters, would pass as well.
     if count >= 1000 {

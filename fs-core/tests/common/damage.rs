@@ -161,14 +161,18 @@ impl Base {
 }
 
 impl Base {
-    /// The start of the superblock, and what the blocks say they are that make up the resource groups.
+    /// What the superblock and the blocks of the resource groups say they are, wherever the resource index of the
+    /// undamaged volume has them.
     pub(crate) fn landmarks(&self, disk: &ForkDisk) -> Vec<Vec<u8>> {
-        let kinds = [BlockKind::SUPERBLOCK, BlockKind::RGRP, BlockKind::RGRP_BITMAP];
-        let log = &self.kinds[&BlockKind::LOG_HEADER.0];
-        // What stands in the log is an image.
-        let in_place = |addr: &&u64| **addr < log[0] || **addr > log[log.len() - 1];
-        let addrs = kinds.iter().filter_map(|kind| self.kinds.get(&kind.0)).flatten().filter(in_place);
-        addrs.map(|addr| disk.block(*addr, self.size)[..8].to_vec()).collect()
+        let mut addrs = vec![Superblock::addr(self.size).0];
+        for (addr, start) in &self.rindex {
+            let block = self.disk.block(*addr, self.size);
+            for entry in block[*start..].chunks_exact(96).take_while(|entry| get(entry, 0, 8) != 0) {
+                addrs.extend((0..get(entry, 8, 4)).map(|index| get(entry, 0, 8) + index));
+            }
+        }
+        assert!(addrs.len() > self.rindex.len(), "{}", self.name);
+        addrs.into_iter().map(|addr| disk.block(addr, self.size)[..8].to_vec()).collect()
     }
 }
 

@@ -246,7 +246,8 @@ pub(crate) async fn new_volume_of(size_bytes: u64, size: BlockSize, journals: u3
     };
     let plan = mkfs::plan::Plan::new(size_bytes, &disk.geometry(), &options).unwrap();
     let created = Timestamp { sec: 1_600_000_000, nsec: 0 };
-    let identity = mkfs::options::Identity::new(None, created);
+    // The same volume each time, so that a seed leads to the same variant of it.
+    let identity = mkfs::options::Identity { uuid: uuid::Uuid::from_u128(0x1f5), created, seed: 5 };
     mkfs::format(&disk, &plan, &identity, false, &|_| ()).await.unwrap();
     disk
 }
