@@ -17,6 +17,7 @@ use crate::mount::{self, Searched};
 use crate::ops;
 use crate::ops::create::New;
 use crate::ops::rename::Place;
+use crate::ops::shortage::Shortage;
 use crate::quota;
 use crate::volume::Volume;
 
@@ -162,24 +163,18 @@ impl Fs {
         result
     }
 
-    /// Runs an operation; where space is short, once more after everything has been reclaimed that can be. Also when that
-    /// was nothing: the background work may have done it meanwhile.
+    /// Runs an operation; where room is short, once more after everything has been reclaimed that can be.
     async fn with_room<T, F: Future<Output = Result<T, FsError>>>(
         &self,
         operation: impl Fn() -> F,
     ) -> Result<T, FsError> {
         let _passage = self.volume.gate.pass().await;
-        match operation().await {
-            Err(FsError::NoSpace) => {
-                self.volume.reclaim().await?;
-                let _no_trim = self.volume.trimming.look().await;
-                operation().await
+        let mut shortage = Shortage::new(&self.volume);
+        loop {
+            match operation().await {
+                Ok(done) => return Ok(done),
+                Err(error) => shortage.relieve(error, &mut 1).await?,
             }
-            Err(FsError::QuotaExceeded { .. }) => {
-                self.volume.delete_orphans().await?;
-                operation().await
-            }
-            result => result,
         }
     }
 

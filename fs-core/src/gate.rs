@@ -1,8 +1,8 @@
 //! The gate that every change of the volume passes: it can be closed while the volume is frozen.
 //!
 //! Laws
-//! * An operation passes before it takes its first lock and holds its passage to its end, so who waits at the gate
-//!   keeps nobody else from reading.
+//! * An operation, or each step of a long one, passes before its first lock and holds its passage to its end: who waits
+//!   at the gate keeps nobody else from reading.
 //! * Whoever holds a passage does not ask for another one: between the two somebody may want to close.
 
 use std::sync::Arc;

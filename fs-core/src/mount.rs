@@ -415,8 +415,10 @@ impl SystemFiles {
             let name = format!("quota_change{jid}");
             quota_changes.push(named_system_file(cache, &per_node, name.as_bytes(), "quota_change").await?.ino);
         }
+        // One that is charged to somebody would change its own records whenever it grows.
+        let is_uncharged = |dinode: &Dinode| dinode.flags & dinode::flags::SYSTEM != 0 || !quota.accounts();
         let quota = match system_file(cache, &master, "quota").await {
-            Ok(dinode) if dinode.kind == FileKind::Regular => Some(dinode.ino),
+            Ok(dinode) if dinode.kind == FileKind::Regular && is_uncharged(&dinode) => Some(dinode.ino),
             Ok(_) | Err(FsError::Corrupt { .. }) if !quota.accounts() => None,
             Ok(dinode) => return Err(CorruptKind::SystemFileShape { name: "quota" }.at(dinode.ino.addr())),
             Err(error) => return Err(error),

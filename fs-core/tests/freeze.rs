@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{ForkDisk, Maker, ROOT, assert_sound, checker, mount, new_volume, read_whole, run, write_all};
 use fs_core::attr::{Allocation, Capabilities, InodeFlags, OpenFlags, RenameMode, SetAttr, SetXattr};
@@ -140,5 +141,29 @@ fn a_volume_can_be_made_read_only_and_writable_again() {
         let fs = mount(Arc::clone(&disk) as _, CACHE_BYTES, true).await.unwrap();
         fs.set_read_only(true).await.unwrap();
         assert!(matches!(fs.set_read_only(false).await, Err(FsError::ReadOnly)));
+    });
+}
+
+#[test]
+fn who_freezes_waits_for_a_step_of_a_long_allocation_and_not_for_all() {
+    run(async {
+        let (disk, fs) = used_volume().await;
+        let one = fs.lookup(fs.root(), b"one").await.unwrap().ino;
+        let steps = AtomicU32::new(0);
+        let freeze_at_the_second = || {
+            if steps.fetch_add(1, Ordering::Relaxed) == 1 {
+                fs.freeze().now_or_never().expect("it waits for the whole allocation").unwrap();
+            }
+            true
+        };
+        let how = Allocation::Allocate { keep_size: true };
+        let mut allocation = fs.fallocate(one, 0, 15 << 20, how, ROOT, &freeze_at_the_second);
+        assert!((&mut allocation).now_or_never().is_none(), "it went on while the volume was frozen");
+        assert_looks_unmounted(&disk).await;
+        assert!(fs.thaw());
+        allocation.await.unwrap();
+        assert!(steps.load(Ordering::Relaxed) > 2);
+        fs.unmount().await.unwrap();
+        assert_looks_unmounted(&disk).await;
     });
 }

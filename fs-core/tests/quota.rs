@@ -17,7 +17,7 @@ use common::{
 };
 use fs_core::addr::InodeNo;
 use fs_core::attr::{Caller, RenameMode, SetAttr, SetXattr, WriteFlags};
-use fs_core::error::FsError;
+use fs_core::error::{CorruptKind, FsError};
 use fs_core::format::block_size::BlockSize;
 use fs_core::format::meta;
 use fs_core::fs::{Fs, MountOptions};
@@ -569,6 +569,33 @@ fn damaged_quota_files_are_met_without_a_panic_or_a_hang() {
             errors_with_quotas(copy).await;
         }
         assert!(failed > 20 && fine > 20, "{failed} failed, {fine} did not");
+    });
+}
+
+/// Nobody may be charged for the quota file: what it grows by would have to be written into it.
+#[test]
+fn a_quota_file_that_belongs_to_somebody_is_damage_for_those_who_count() {
+    const SYSTEM: u32 = 0x200;
+    run(async {
+        let disk = Arc::new(new_volume(Maker::Gfs2, BlockSize::MAX).await);
+        let file = (17..disk.blocks(BlockSize::MAX)).find(|addr| {
+            let block = disk.block(*addr, BlockSize::MAX);
+            let number = |at: usize| u64::from_be_bytes(*block[at..].first_chunk().unwrap());
+            // A dinode with the records of user and group 0.
+            meta::header(&block).is_some_and(|header| header.kind.get() == 4) && number(56) == 176 && number(64) == 1
+        });
+        let at = file.unwrap() * 4096 + 128;
+        let mut flags = [0; 4];
+        disk.peek(at, &mut flags);
+        let flags = u32::from_be_bytes(flags);
+        assert_ne!(flags & SYSTEM, 0);
+        disk.poke(at, &(flags & !SYSTEM).to_be_bytes());
+        let options = |quota| MountOptions { cache_bytes: CACHE_BYTES, quota, ..MountOptions::default() };
+        let device: Arc<dyn block::device::BlockDevice> = disk.clone();
+        let refused = Fs::mount(device, options(Mode::On), Arc::new(TickingEnv::default())).await;
+        let Err(FsError::Corrupt { kind, .. }) = refused else { panic!("it is mounted, and counts") };
+        assert_eq!(kind, CorruptKind::SystemFileShape { name: "quota" });
+        mount(&disk, Mode::Off, false).await.unmount().await.unwrap();
     });
 }
 

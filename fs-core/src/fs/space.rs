@@ -24,7 +24,7 @@ impl Fs {
     ) -> OpFuture<'a, ()> {
         Box::pin(async move {
             let end = offset_bytes.checked_add(len_bytes).ok_or(FsError::TooLarge)?;
-            self.changing(ops::allocate::fallocate(&self.volume, ino, offset_bytes..end, how, caller, go_on)).await
+            self.checked(ops::allocate::fallocate(&self.volume, ino, offset_bytes..end, how, caller, go_on).await)
         })
     }
 
@@ -43,7 +43,7 @@ impl Fs {
     ) -> OpFuture<'a, u64> {
         let range = start_bytes..start_bytes.saturating_add(len_bytes);
         Box::pin(
-            async move { self.changing(ops::trim::trim(&self.volume, range, min_bytes, capabilities, go_on)).await },
+            async move { self.checked(ops::trim::trim(&self.volume, range, min_bytes, capabilities, go_on).await) },
         )
     }
 

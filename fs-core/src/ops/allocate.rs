@@ -13,6 +13,7 @@ use crate::glock::service::Mode;
 use crate::inode::{allocate, content, map, punch, truncate};
 use crate::ops::attrs::{check_changeable, drop_privileges};
 use crate::ops::data::check_regular;
+use crate::ops::shortage::Shortage;
 use crate::stage::Stage;
 use crate::volume::{Volume, touch};
 
@@ -33,7 +34,6 @@ pub async fn fallocate(
     caller: Caller,
     go_on: GoOn<'_>,
 ) -> Result<(), FsError> {
-    volume.check_writable()?;
     if range.is_empty() {
         return Err(FsError::Invalid("an empty range"));
     }
@@ -55,6 +55,7 @@ pub async fn fallocate(
 
 /// Nobody shall wait until a volume is full to be told that it cannot take so much.
 async fn check_room(volume: &Volume, ino: InodeNo, range: &Range<u64>, how: Allocation) -> Result<(), FsError> {
+    volume.check_writable()?;
     if how == Allocation::Punch {
         return Ok(());
     }
@@ -107,10 +108,13 @@ async fn step(
     how: Allocation,
     caller: Caller,
 ) -> Result<Option<u64>, FsError> {
+    // Each by itself: who freezes the volume waits for one, not for all.
+    let _passage = volume.gate.pass().await;
+    volume.check_writable()?;
     let (_guard, dinode) = lock_to_change(volume, ino).await?;
     check(&dinode, how)?;
     let mut blocks = allocate::blocks_max(&dinode);
-    let (mut no_trim, mut reclaimed) = (None, false);
+    let mut shortage = Shortage::new(volume);
     loop {
         let mut dinode = dinode.clone();
         let mut stage = Stage::new(volume, ino).on_behalf_of(caller);
@@ -133,16 +137,7 @@ async fn step(
         };
         match done {
             Ok(next) => return Ok(next),
-            Err(FsError::NoSpace) if no_trim.is_none() => {
-                volume.reclaim().await?;
-                no_trim = Some(volume.trimming.look().await);
-            }
-            Err(FsError::QuotaExceeded { .. }) if !reclaimed => {
-                reclaimed = true;
-                volume.delete_orphans().await?;
-            }
-            Err(FsError::NoSpace | FsError::QuotaExceeded { .. }) if blocks > 1 => blocks /= 2,
-            Err(error) => return Err(error),
+            Err(error) => shortage.relieve(error, &mut blocks).await?,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::inode::{content, map, truncate};
 use crate::ops::allocate::{self, GoOn};
 use crate::ops::attrs::{check_changeable, drop_privileges};
 use crate::ops::data::{accessed, check_regular};
+use crate::ops::shortage::Shortage;
 use crate::stage::Stage;
 use crate::volume::{Volume, touch};
 
@@ -139,7 +140,7 @@ async fn step(volume: &Volume, from: Spot, to: Spot, len: u64, caller: Caller) -
         return Err(FsError::TooLarge);
     }
     let mut blocks = content::WRITE_BLOCKS_MAX;
-    let (mut no_trim, mut reclaimed) = (None, false);
+    let mut shortage = Shortage::new(volume);
     loop {
         let mut dinode = target.clone();
         let mut stage = Stage::new(volume, to.ino).on_behalf_of(caller);
@@ -157,16 +158,7 @@ async fn step(volume: &Volume, from: Spot, to: Spot, len: u64, caller: Caller) -
         };
         match done {
             Ok(step) => return Ok(step),
-            Err(FsError::NoSpace) if no_trim.is_none() => {
-                volume.reclaim().await?;
-                no_trim = Some(volume.trimming.look().await);
-            }
-            Err(FsError::QuotaExceeded { .. }) if !reclaimed => {
-                reclaimed = true;
-                volume.delete_orphans().await?;
-            }
-            Err(FsError::NoSpace | FsError::QuotaExceeded { .. }) if blocks > 1 => blocks /= 2,
-            Err(error) => return Err(error),
+            Err(error) => shortage.relieve(error, &mut blocks).await?,
         }
     }
 }

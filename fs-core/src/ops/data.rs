@@ -10,6 +10,7 @@ use crate::fs::{AtimePolicy, ReadData};
 use crate::glock::service::Mode;
 use crate::inode::{content, truncate};
 use crate::ops::attrs::{check_changeable, drop_privileges};
+use crate::ops::shortage::Shortage;
 use crate::stage::Stage;
 use crate::volume::{Volume, touch};
 
@@ -130,26 +131,16 @@ async fn write_piece(
     caller: Caller,
 ) -> Result<usize, FsError> {
     let block_bytes = volume.block_size().bytes_u64();
-    let mut blocks = content::WRITE_BLOCKS_MAX;
-    let (mut no_trim, mut reclaimed) = (None, false);
+    let touched = offset.saturating_add(data.len() as u64).div_ceil(block_bytes) - offset / block_bytes;
+    let mut blocks = touched.min(content::WRITE_BLOCKS_MAX);
+    let mut shortage = Shortage::new(volume);
     loop {
         // Up to the end of a block.
         let end = (offset / block_bytes).saturating_add(blocks).saturating_mul(block_bytes);
         let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(data.len());
         match try_write(volume, ino, offset, data.get(..len).unwrap_or_default(), how, caller).await {
             Ok(()) => return Ok(len),
-            Err(FsError::NoSpace) if no_trim.is_none() => {
-                volume.reclaim().await?;
-                no_trim = Some(volume.trimming.look().await);
-            }
-            Err(FsError::QuotaExceeded { .. }) if !reclaimed => {
-                reclaimed = true;
-                volume.delete_orphans().await?;
-            }
-            Err(FsError::NoSpace | FsError::QuotaExceeded { .. }) if blocks > 1 && len as u64 > block_bytes => {
-                blocks /= 2;
-            }
-            Err(error) => return Err(error),
+            Err(error) => shortage.relieve(error, &mut blocks).await?,
         }
     }
 }

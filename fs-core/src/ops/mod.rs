@@ -12,6 +12,7 @@ pub mod label;
 pub mod list;
 pub mod lookup;
 pub mod rename;
+pub mod shortage;
 pub mod trim;
 pub mod unlink;
 pub mod xattrs;

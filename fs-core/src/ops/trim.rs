@@ -39,8 +39,12 @@ pub async fn trim(
     let block_bytes = volume.block_size().bytes_u64();
     let blocks = range.start.div_ceil(block_bytes)..range.end / block_bytes;
     let Ok(min) = u32::try_from(min_bytes.div_ceil(block_bytes).max(1)) else { return Ok(0) };
-    // What was freed and is not durable yet can be undone by a crash, and is left out.
-    volume.reclaim().await?;
+    {
+        let _passage = volume.gate.pass().await;
+        volume.check_writable()?;
+        // What was freed and is not durable yet can be undone by a crash, and is left out.
+        volume.reclaim().await?;
+    }
     let mut trimmed = 0;
     for number in 0..volume.rgrps.count() {
         let Some(place) = volume.rgrps.place(number) else { break };
@@ -48,6 +52,9 @@ pub async fn trim(
         if part.is_empty() {
             continue;
         }
+        // Group by group: who freezes the volume waits for one, not for all.
+        let _passage = volume.gate.pass().await;
+        volume.check_writable()?;
         let Some(_guard) = volume.rgrps.begin_trim(number).await? else { continue };
         let result = group(volume, number, place, &part, min, go_on).await;
         let marked = match result {
