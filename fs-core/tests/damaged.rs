@@ -376,11 +376,10 @@ fn whatever_a_volume_says_there_is_an_error_that_names_it_and_nothing_worse() {
         }
     });
     let (failed, rules) = (failed.into_inner(), rules.into_inner().len() as u64);
-    let (mounted, withdrawn) = (mounted.into_inner(), withdrawn.into_inner());
+    let (mounted, withdrawn, largest) = (mounted.into_inner(), withdrawn.into_inner(), largest.into_inner());
     println!(
         "{count} variants: {mounted} mounted, {withdrawn} of them withdrew, {rules} different rules broken; at most {} KiB of memory (variant {})",
-        largest.lock().0,
-        largest.lock().1
+        largest.0, largest.1
     );
     // A test that mounts nothing, or damages nothing that matters, would pass as well.
     if count >= 1000 {
