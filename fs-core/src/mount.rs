@@ -415,10 +415,12 @@ impl SystemFiles {
             let name = format!("quota_change{jid}");
             quota_changes.push(named_system_file(cache, &per_node, name.as_bytes(), "quota_change").await?.ino);
         }
-        // One that is charged to somebody would change its own records whenever it grows.
-        let is_uncharged = |dinode: &Dinode| dinode.flags & dinode::flags::SYSTEM != 0 || !quota.accounts();
+        // What is counted may not include the quota file: it would change its own records whenever it grows.
+        let serves = |dinode: &Dinode| {
+            dinode.kind == FileKind::Regular && (!quota.accounts() || dinode.flags & dinode::flags::SYSTEM != 0)
+        };
         let quota = match system_file(cache, &master, "quota").await {
-            Ok(dinode) if dinode.kind == FileKind::Regular && is_uncharged(&dinode) => Some(dinode.ino),
+            Ok(dinode) if serves(&dinode) => Some(dinode.ino),
             Ok(_) | Err(FsError::Corrupt { .. }) if !quota.accounts() => None,
             Ok(dinode) => return Err(CorruptKind::SystemFileShape { name: "quota" }.at(dinode.ino.addr())),
             Err(error) => return Err(error),

@@ -7,13 +7,16 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{ForkDisk, Maker, ROOT, assert_sound, checker, mount, new_volume, read_whole, run, write_all};
+use common::{
+    ForkDisk, Maker, ROOT, assert_sound, checker, mount, new_volume, new_volume_of, read_whole, run, write_all,
+};
 use fs_core::attr::{Allocation, Capabilities, InodeFlags, OpenFlags, RenameMode, SetAttr, SetXattr};
 use fs_core::error::FsError;
 use fs_core::format::block_size::BlockSize;
 use fs_core::fs::{Fs, OpFuture};
 use fs_core::ops::copy::Spot;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 
 const CACHE_BYTES: u64 = 16 << 20;
 
@@ -165,5 +168,32 @@ fn who_freezes_waits_for_a_step_of_a_long_allocation_and_not_for_all() {
         assert!(steps.load(Ordering::Relaxed) > 2);
         fs.unmount().await.unwrap();
         assert_looks_unmounted(&disk).await;
+    });
+}
+
+#[test]
+fn who_freezes_waits_for_a_group_of_a_trim_and_not_for_all() {
+    run(async {
+        let disk = Arc::new(new_volume_of(256 << 20, BlockSize::MIN, 1).await);
+        let fs = mount(Arc::clone(&disk) as _, CACHE_BYTES, false).await.unwrap();
+        let freezing = Mutex::new(None);
+        let pieces = AtomicU32::new(0);
+        let freeze_at_the_first = || {
+            if pieces.fetch_add(1, Ordering::Relaxed) == 0 {
+                let mut freeze = fs.freeze();
+                assert!((&mut freeze).now_or_never().is_none(), "the group is not waited for");
+                *freezing.lock() = Some(freeze);
+            }
+            true
+        };
+        let mut trim = fs.trim(0, u64::MAX, 0, Capabilities::ALL, &freeze_at_the_first);
+        assert!((&mut trim).now_or_never().is_none(), "it went on to the next group");
+        let freeze = freezing.lock().take().unwrap();
+        freeze.await.unwrap();
+        let before = pieces.load(Ordering::Relaxed);
+        assert!(fs.thaw());
+        assert!(trim.await.unwrap() > 0);
+        assert!(pieces.load(Ordering::Relaxed) > before, "all was done already");
+        fs.unmount().await.unwrap();
     });
 }

@@ -53,6 +53,23 @@ fn on_a_volume(name: &'static str, options: &str, act: impl Fn(&Path)) {
 }
 
 #[test]
+fn an_inode_keeps_its_number_over_renames_and_remounts() {
+    need::root_and_fuse();
+    need::tools(&["fsck.gfs2"]);
+    let _watchdog = Watchdog::minutes("an_inode_keeps_its_number", 5);
+    let scratch = Scratch::new("numbers");
+    let volume = Volume::make(scratch.path("volume.img"), "128M", &["-j", "1", "-J", "8M"]);
+    let dir = scratch.path("mnt");
+    let mount = Mount::new(&volume, &dir, "single");
+    let made = bash("cd \"$1\"; mkdir d e; : > d/f; stat -c %i . d d/f; mv d/f e/g; mv e d/e", [&dir]).ok().stdout;
+    mount.umount();
+    let mount = Mount::new(&volume, &dir, "single");
+    assert_eq!(bash("cd \"$1\"; stat -c %i . d d/e/g", [&dir]).ok().stdout, made);
+    mount.umount();
+    volume.assert_sound();
+}
+
+#[test]
 fn lines_that_several_processes_append_are_all_there_and_whole() {
     const SCRIPT: &str = r#"cd "$1"; python3 - <<'END'
 import os

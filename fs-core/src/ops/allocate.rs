@@ -34,6 +34,7 @@ pub async fn fallocate(
     caller: Caller,
     go_on: GoOn<'_>,
 ) -> Result<(), FsError> {
+    volume.check_writable()?;
     if range.is_empty() {
         return Err(FsError::Invalid("an empty range"));
     }
@@ -55,7 +56,6 @@ pub async fn fallocate(
 
 /// Nobody shall wait until a volume is full to be told that it cannot take so much.
 async fn check_room(volume: &Volume, ino: InodeNo, range: &Range<u64>, how: Allocation) -> Result<(), FsError> {
-    volume.check_writable()?;
     if how == Allocation::Punch {
         return Ok(());
     }
