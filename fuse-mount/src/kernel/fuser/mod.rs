@@ -51,6 +51,10 @@ impl<S: Service> FuserSession<S> {
     /// # Errors
     /// What reading from the kernel reports, other than the end of the mount.
     pub(super) fn run(self) -> io::Result<()> {
-        self.inner.run()
+        match self.inner.run() {
+            // The end too: the connection was aborted in the moment in which a request was taken from it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+            ended => ended,
+        }
     }
 }

@@ -55,7 +55,8 @@ impl Channel {
         loop {
             match buffer.read_from(&self.fuse) {
                 Ok(len) => return Ok(Some(len)),
-                Err(Errno::NODEV) => return Ok(None),
+                // The other one if the connection is aborted in the moment in which a request is taken from it.
+                Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(None),
                 // The last two: somebody else took it, or its process gave up, in the same moment.
                 Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
@@ -204,5 +205,46 @@ mod tests {
             assert_eq!(through_a_pipe(&message(1000), &mut buffer), 1000);
             assert_eq!(buffer.body(), &message(1000)[40..]);
         }
+    }
+    #[test]
+    fn a_connection_that_is_aborted_has_ended_and_not_failed() {
+        use std::path::Path;
+
+        use rustix::mount::UnmountFlags;
+
+        use super::super::abi::flags::init;
+        use super::super::decode;
+        use crate::mount::options::Options;
+        use crate::mount::syscall::{self, FsType, Source};
+        use crate::mount::{connection, mountinfo};
+
+        let controlled = mountinfo::read().unwrap().iter().any(|mount| mount.kind == "fusectl");
+        if !rustix::process::geteuid().is_root() || !controlled {
+            println!("not run: needs root and fusectl");
+            return;
+        }
+        let target = std::env::temp_dir().join(format!("lunfs-aborted-{}", std::process::id()));
+        std::fs::create_dir(&target).unwrap();
+        let fuse = syscall::open_fuse().unwrap();
+        let source = Source { kind: FsType::Fuse, device: Path::new("aborted"), sector_bytes: 512 };
+        syscall::mount(&fuse, source, &target, &Options::default()).unwrap();
+        let fs = syscall::mounted_at(&target).unwrap();
+        let channel = Channel::new(fuse);
+        let mut buffer = Buffer::new(4096);
+
+        // Without this flag the kernel gives this answer too, but only if it is aborted in the right moment.
+        let len = channel.receive(&mut buffer).unwrap().unwrap();
+        let unique = decode::header(buffer.head(), len).unwrap().unique;
+        let flags = u32::try_from(init::ABORT_ERROR).unwrap();
+        let mut answer = [0; 16];
+        answer[..6].copy_from_slice(&[7, 31, 0, flags, 0, 4096]);
+        channel.send(unique, 0, &[answer.as_bytes()]).unwrap();
+        connection::abort(fs).unwrap();
+        assert_eq!(buffer.read_from(&channel.fuse).unwrap_err(), Errno::CONNABORTED);
+        let ended = channel.receive(&mut buffer);
+
+        syscall::unmount(&target, UnmountFlags::DETACH).unwrap();
+        std::fs::remove_dir(&target).unwrap();
+        assert_eq!(ended.unwrap(), None);
     }
 }
